@@ -1,0 +1,48 @@
+"""What a distiller is: the seam through which a method enters a training stage."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from mxnet.ndarray import NDArray
+
+from gan_kd.engine.optim import Position
+
+Maps = list[NDArray]
+
+
+class Distiller:
+    """A distillation method as the engine sees it; the defaults are those of a method without parameters of its own.
+
+    Feature maps come in pairs: entry k of `teacher` and entry k of `student` have the same shape (n, C_k, S_k, S_k),
+    n being the samples of the batch that lie on one device.
+    """
+
+    name = ""
+    #: Epochs before the stage's own in which only `update` runs and the student stands still.
+    warmup_epochs = 0
+
+    def losses(self, teacher: Maps, student: Maps, batch_size: int) -> dict[str, NDArray]:
+        """Weighted losses of one device, for the student to minimise.
+
+        Called inside `autograd.record()`. Each value is a scalar of shape (1,): the sum over this device's samples
+        divided by `batch_size`, the samples on all devices, so that devices add up to the batch mean.
+        """
+        raise RuntimeError(f"{type(self).__name__} gives no loss")
+
+    def update(
+        self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int, position: Position
+    ) -> dict[str, list[NDArray]]:
+        """Train the method's own parameters on the maps of every device; the student's are not to be reached.
+
+        Returns what is worth logging, by name: one (1,) array a device, which add up to the batch mean.
+        """
+        return {}
+
+    def state(self) -> dict[str, NDArray]:
+        """Everything that `load_state` needs to go on with the same numbers, as arrays by name."""
+        return {}
+
+    def load_state(self, state: dict[str, NDArray]) -> None:
+        """Put back what `state` gave."""
+

@@ -1,0 +1,33 @@
+"""Attention transfer by cosine similarity: the paper's "cosine attention", which it names and does not define."""
+
+from __future__ import annotations
+
+from mxnet import nd
+from mxnet.ndarray import NDArray
+
+from gan_kd.distill.base import Distiller, Maps
+
+
+def attention(feature_map: NDArray) -> NDArray:
+    """Where a map is active: (n, C, H, W) -> (n, H*W), squares summed over channels, scaled to unit length."""
+    energy = nd.sum(nd.square(feature_map), axis=1).reshape((0, -1))
+    return nd.L2Normalization(energy, mode="instance")
+
+
+class CosineAttention(Distiller):
+    """1 - cosine similarity of student's and teacher's attention, averaged over maps and samples.
+
+    The paper gives the name and a table column (table 1, "+ cosine attention") only; the definition is our reading.
+    """
+
+    name = "cosine_attention"
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    def losses(self, teacher: Maps, student: Maps, batch_size: int) -> dict[str, NDArray]:
+        """`weight` x mean over maps of (1 - cos), summed over this device's samples / `batch_size`."""
+        distances = [
+            nd.sum(1 - nd.sum(attention(s) * attention(t), axis=1)) for t, s in zip(teacher, student)
+        ]
+        return {self.name: nd.add_n(*distances) * (self.weight / (len(distances) * batch_size))}

@@ -1,0 +1,89 @@
+"""GAN knowledge distillation (paper, section 3): a Wasserstein critic tells teacher maps from student maps."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import mxnet as mx
+from mxnet import autograd, nd
+from mxnet.ndarray import NDArray
+
+from gan_kd.distill.base import Distiller, Maps
+from gan_kd.engine.arrays import prefixed, set_values, stripped, values
+from gan_kd.engine.optim import Optimisation, Position
+from gan_kd.models.discriminator import DNet
+from gan_kd.recipe import Gan
+
+
+class GanDistiller(Distiller):
+    """Six discriminators (D-Net), their WGAN losses, and the training of D.
+
+    L_D = mean[D(T(x)) - D(S(x))], minimised by D with S(x) detached; the student minimises mean[D(S(x))]. Both are
+    averaged over the batch and summed over the maps. After every step of D its weights are clamped to
+    [-clamp, clamp]; MXNet has no second-order gradient of a convolution, so there is no gradient penalty to choose.
+    """
+
+    name = "adversarial"
+
+    def __init__(
+        self, config: Gan, channels: Sequence[int], sizes: Sequence[int], contexts: Sequence[mx.Context]
+    ) -> None:
+        self.config = config
+        self.warmup_epochs = config.warmup_epochs
+        self.dnet = DNet(channels, sizes, config.width, config.norm)
+        self.dnet.initialize(ctx=list(contexts))
+        self.dnet.hybridize(static_alloc=True, static_shape=True)
+        self.optimisation = Optimisation(self.dnet.collect_params(), config.optimizer, config.schedule, contexts)
+
+    def losses(self, teacher: Maps, student: Maps, batch_size: int) -> dict[str, NDArray]:
+        """`weight` x mean[D(S(x))], the adversarial part of L_G."""
+        return {self.name: _total(self.dnet(*student)) * (self.config.weight / batch_size)}
+
+    def update(
+        self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int, position: Position
+    ) -> dict[str, list[NDArray]]:
+        """`critic_steps` steps of D on these maps. Logs L_D as `critic`, D(T(x)) and D(S(x)) per map."""
+        fake_maps = [[m.detach() for m in maps] for maps in student]
+        for _ in range(self.config.critic_steps):
+            real, fake = [], []
+            with autograd.record():
+                for real_maps, maps in zip(teacher, fake_maps):
+                    # Two passes, not one over both halves: BatchNorm must not mix real and fake statistics.
+                    real.append(_total(self.dnet(*real_maps)) / batch_size)
+                    fake.append(_total(self.dnet(*maps)) / batch_size)
+                losses = [r - f for r, f in zip(real, fake)]
+            autograd.backward(losses)
+            self.optimisation.step(position)
+            self.clamp()
+        per_map = 1 / len(teacher[0])
+        return {
+            "critic": losses,
+            "critic_real": [r * per_map for r in real],
+            "critic_fake": [f * per_map for f in fake],
+        }
+
+    def clamp(self) -> None:
+        """Limit every weight of D to [-clamp, clamp], in place on every device (WGAN, algorithm 1).
+
+        BatchNorm's running statistics are no weights and stay. In place is safe only because no Trainer here updates
+        on the kvstore, whose own copy would overwrite it.
+        """
+        for parameter in self.dnet.collect_params().values():
+            if parameter.grad_req != "null":
+                for data in parameter.list_data():
+                    nd.clip(data, -self.config.clamp, self.config.clamp, out=data)
+
+    def state(self) -> dict[str, NDArray]:
+        """D's weights and its optimiser's moments."""
+        weights = values(self.dnet._collect_params_with_prefix())
+        return {**prefixed("dnet", weights), **prefixed("optimiser", self.optimisation.state())}
+
+    def load_state(self, state: dict[str, NDArray]) -> None:
+        """Put back D's weights and its optimiser's moments."""
+        set_values(self.dnet._collect_params_with_prefix(), stripped("dnet", state))
+        self.optimisation.load_state(stripped("optimiser", state))
+
+
+def _total(scores: Sequence[NDArray]) -> NDArray:
+    """Sum over maps and samples: k scores of shape (n,) -> (1,)."""
+    return nd.add_n(*[nd.sum(score) for score in scores])

@@ -1,0 +1,106 @@
+"""The folder of a run: who may write there, and what a reader needs to know of how it was made."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import mxnet as mx
+import numpy as np
+
+from gan_kd import __version__
+from gan_kd.errors import RunError, UsageError
+from gan_kd.recipe import Recipe, load, recipe_hash, to_yaml
+
+RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
+
+
+def open_folder(folder: Path, recipe: Recipe, resume: bool) -> TextIO:
+    """Prepare a run's folder and lock it; the lock is held as long as the returned file is open.
+
+    UsageError: a new run where one is already; a resumed run where there is none, or one of another recipe, or one
+    that another process is still writing.
+    """
+    written = folder / RECIPE
+    if resume:
+        _require_same_recipe(written, recipe)
+    elif written.exists():
+        raise UsageError(
+            f"{folder} already holds a run: add --resume to go on with it, or choose another --seed or --save-prefix"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")
+    except OSError as error:
+        raise RunError(f"cannot write {folder}: {error.strerror}; choose another --save-prefix") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise UsageError(f"another process is training into {folder}; wait for it, or choose another --seed") from error
+    if not resume:
+        written.write_text(to_yaml(recipe))
+    _note_environment(folder / ENVIRONMENT)
+    return lock
+
+
+def _require_same_recipe(written: Path, recipe: Recipe) -> None:
+    if not written.is_file():
+        raise UsageError(f"nothing to resume: {written.parent} holds no {RECIPE}; start the run without --resume")
+    before = load(str(written))
+    if recipe_hash(before) != recipe_hash(recipe):
+        old, new = to_yaml(before).splitlines(), to_yaml(recipe).splitlines()
+        changed = [line.strip() for line in new if line not in old] or ["a key was removed"]
+        raise UsageError(
+            f"{written.parent} was started with another recipe (now {'; '.join(changed[:3])}): "
+            "resume with the settings it was started with, or start a new run with another --save-prefix"
+        )
+
+
+def commit() -> str:
+    """The commit of the code that runs, with + where files differ from it; "unknown" outside a git checkout."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        head = _git(root, "rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no", "--", "gan_kd") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and versions: what a number depends on beside the recipe."""
+    return {
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "mxnet": mx.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _note_environment(path: Path) -> None:
+    """Add this start of the run to the list of its starts: command, commit, machine."""
+    starts = json.loads(path.read_text()) if path.exists() else []
+    command = " ".join(["python -m gan_kd", *sys.argv[1:]])
+    starts.append({"command": command, "commit": commit(), "version": __version__, "machine": machine()})
+    path.write_text(json.dumps(starts, indent=1) + "\n")

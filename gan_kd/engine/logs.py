@@ -1,0 +1,127 @@
+"""What a run tells: the log in GluonCV's line format, metrics.jsonl, the progress bar."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+from mxnet.ndarray import NDArray
+from tqdm import tqdm
+
+from gan_kd.errors import RunError
+
+#: GluonCV's names in its log lines, for those of our losses that it has too.
+LOG_NAMES = {"conf": "CrossEntropy", "loc": "SmoothL1"}
+#: What metrics.jsonl keeps beside the losses: D's scores.
+SCORES = ("critic_real", "critic_fake")
+
+log = logging.getLogger("gan_kd")
+
+
+class _BarHandler(logging.Handler):
+    """Prints lines above the progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record))
+
+
+def log_to(path: Path) -> None:
+    """Send the package's log lines to the screen and, appended, to `path`."""
+    close_log()
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for handler in (_BarHandler(), logging.FileHandler(path)):
+        log.addHandler(handler)
+
+
+def close_log() -> None:
+    """Let go of the file."""
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+
+
+class MetricsFile:
+    """metrics.jsonl: one JSON object a line, without times, so that a resumed run's file equals the undisturbed one's."""
+
+    def __init__(self, path: Path, keep: int) -> None:
+        """Go on after the first `keep` bytes; what a killed run wrote after its last checkpoint is dropped."""
+        self.path = path
+        path.touch()
+        with open(path, "r+b") as stream:
+            stream.truncate(keep)
+
+    @property
+    def bytes(self) -> int:
+        """Length of the file, for the checkpoint."""
+        return self.path.stat().st_size
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one line."""
+        try:
+            with open(self.path, "a") as stream:
+                stream.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise RunError(f"cannot write {self.path}: {error.strerror}; make room and go on with --resume") from error
+
+
+class Interval:
+    """Means of the losses since the last log line.
+
+    Losses stay on the devices until they are asked for, so that the batch loop does not wait for them.
+    """
+
+    #: Batches that may be under way; more would let a fast loader fill the memory with work not yet done.
+    AHEAD = 2
+
+    def __init__(self, sums: dict[str, float] | None = None, count: int = 0) -> None:
+        self.sums = dict(sums or {})
+        self.count = count
+        self._waiting: list[tuple[int, dict[str, list[NDArray]]]] = []
+
+    def add(self, batch: int, losses: dict[str, list[NDArray]]) -> None:
+        """Take the losses of batch number `batch`; waits for the one `AHEAD` batches before it, not for this."""
+        self._waiting.append((batch, losses))
+        if len(self._waiting) > self.AHEAD:
+            for parts in self._waiting[-1 - self.AHEAD][1].values():
+                for part in parts:
+                    part.wait_to_read()
+
+    def settle(self) -> None:
+        """Read what is still on the devices. RunError for the first loss that is not finite, with its batch."""
+        for batch, losses in self._waiting:
+            for name, parts in losses.items():
+                value = sum(float(part.asscalar()) for part in parts)
+                if not math.isfinite(value):
+                    raise RunError(
+                        f"the loss {name!r} is {value} in batch {batch}: training stops and the last checkpoint stays "
+                        "good; go on from it with --resume and a lower learning rate or optimizer.clip_gradient "
+                        "in a new recipe"
+                    )
+                self.sums[name] = self.sums.get(name, 0.0) + value
+            self.count += 1
+        self._waiting.clear()
+
+    def means(self) -> dict[str, float]:
+        """Mean of each loss; empty where nothing was measured."""
+        self.settle()
+        return {name: value / self.count for name, value in self.sums.items()}
+
+    def clear(self) -> None:
+        """Start the next interval."""
+        self.sums, self.count = {}, 0
+
+
+def in_words(means: dict[str, float]) -> str:
+    """Losses as GluonCV's log lines write them."""
+    return ", ".join(f"{LOG_NAMES.get(name, name)}={value:.3f}" for name, value in means.items())
+
+
+def train_record(means: dict[str, float], **position: Any) -> dict[str, Any]:
+    """A metrics.jsonl line for an interval of training."""
+    losses = {name: value for name, value in means.items() if name not in SCORES}
+    scores = {name: means[name] for name in SCORES if name in means}
+    return {"kind": "train", **position, "losses": losses, **scores}

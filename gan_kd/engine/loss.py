@@ -1,0 +1,43 @@
+"""The SSD multibox loss without a wait for the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mxnet.gluon import HybridBlock
+
+#: Hard negatives kept for each positive anchor (SSD, section 2.2).
+NEGATIVES_PER_POSITIVE = 3
+
+
+class MultiBoxLoss(HybridBlock):
+    """L_conf and L_loc of SSD: cross-entropy with hard negative mining, smooth L1 on the positive anchors.
+
+    Same values as GluonCV's SSDMultiBoxLoss, which reads the number of positives back from the device in every batch
+    and so stops the engine there. Here the loader's targets, still on the host, give it.
+    """
+
+    def hybrid_forward(
+        self, F: Any, class_scores: Any, box_offsets: Any, class_targets: Any, box_targets: Any, scale: Any
+    ) -> tuple[Any, Any]:
+        """Two scalars (1,) of one device, divided by the positives of the whole batch.
+
+        class_scores (n, A, C + 1), box_offsets (n, A, 4), class_targets (n, A) with 0 for background, box_targets
+        (n, A, 4), scale (1,): what `positives_scale` gives for all devices together.
+        """
+        positive = class_targets > 0
+        entropy = -F.pick(F.log_softmax(class_scores, axis=-1), class_targets, axis=-1)
+        # Background anchors by falling loss; positives count as zero and come behind.
+        rank = F.argsort(F.argsort(entropy * (positive - 1), axis=1), axis=1)
+        quota = F.sum(positive, axis=1, keepdims=True) * NEGATIVES_PER_POSITIVE
+        used = positive + F.broadcast_lesser(rank, quota) > 0
+        conf = F.sum(F.where(used, entropy, F.zeros_like(entropy)))
+        loc = F.sum(F.broadcast_mul(F.smooth_l1(box_offsets - box_targets, scalar=1.0), F.expand_dims(positive, -1)))
+        return conf * scale, loc * scale
+
+
+def positives_scale(class_targets: np.ndarray) -> float:
+    """1 / positive anchors in the whole batch, 0 where there is none (then the loss is 0, as GluonCV's)."""
+    positives = int((class_targets > 0).sum())
+    return 1 / positives if positives else 0.0

@@ -1,0 +1,99 @@
+"""The networks of a recipe: the teacher, and a student as baseline, control or distilled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+import mxnet as mx
+import numpy as np
+
+from gan_kd.distill.base import Distiller
+from gan_kd.distill.cosine_attention import CosineAttention
+from gan_kd.distill.gan import GanDistiller
+from gan_kd.engine.saved import load_detector
+from gan_kd.engine.step import Networks
+from gan_kd.models import zoo
+from gan_kd.models.adapter import Adapters, pair_maps, require_equal_sizes
+from gan_kd.models.head import new_head
+from gan_kd.models.ssd import Detector, join, split
+from gan_kd.recipe import Recipe, Stage
+
+
+def seed_everything(seed: int) -> None:
+    """Start MXNet's and NumPy's generators, from which initial weights are drawn."""
+    mx.random.seed(seed)
+    np.random.seed(seed)
+
+
+def build_teacher(recipe: Recipe, classes: Sequence[str]) -> Detector:
+    """The teacher before its training, or with the trained weights that the recipe names. On the CPU."""
+    teacher, size = recipe.teacher, recipe.data.size
+    if teacher.weights not in (None, "zoo"):
+        return load_detector(Path(str(teacher.weights)).expanduser(), recipe)[0]
+    seed_everything(recipe.train.seed)
+    if teacher.weights == "zoo":
+        dataset = "coco" if recipe.data.classes == "coco" else "voc"
+        net = zoo.load_zoo_detector(f"ssd_{size}_{teacher.backbone}_{dataset}")
+    else:
+        net = zoo.build(teacher.backbone, size, classes, teacher.init)
+    return _detector(recipe, *split(net))
+
+
+def build_student(recipe: Recipe, classes: Sequence[str], network: str, teacher: Detector | None) -> Networks:
+    """The student before its training, as `network`: baseline, control or distilled. On the CPU.
+
+    All three start from the same backbone and the same draw. With distill.head teacher, control and distilled carry
+    adapters and a trainable copy of the teacher's head (paper, section 3: the head is "trained further"); with
+    student, their own head, and the adapters serve the distillers alone.
+    """
+    seed_everything(recipe.train.seed)
+    extractor, head = split(zoo.build(recipe.student.backbone, recipe.data.size, classes, recipe.student.init))
+    if network == "baseline" or teacher is None:
+        return Networks(_detector(recipe, extractor, head))
+    source = teacher.extractor
+    pairs = pair_maps(extractor, source)
+    adapters = Adapters([extractor.channels[s] for s, _ in pairs], [source.channels[t] for _, t in pairs])
+    adapters.initialize()
+    needed = adapters if adapters.needed else None
+    if recipe.distill.head == "teacher":
+        require_equal_sizes(extractor, source)
+        return Networks(_detector(recipe, extractor, new_head(teacher.head), needed), source, pairs)
+    return Networks(_detector(recipe, extractor, head), source, pairs, needed)
+
+
+def build_distillers(
+    recipe: Recipe, stage: Stage, networks: Networks, contexts: Sequence[mx.Context]
+) -> list[Distiller]:
+    """The distillers that a stage names. A new method is one more entry here and one recipe key."""
+    teacher = networks.teacher
+    distillers: list[Distiller] = []
+    for name in stage.distillers:
+        assert teacher is not None  # the recipe's check lets only stages of the distilled student name distillers
+        if name == "gan":
+            channels = [teacher.channels[t] for _, t in networks.pairs]
+            sizes = [teacher.sizes[t] for _, t in networks.pairs]
+            seed_everything(recipe.train.seed)
+            distillers.append(GanDistiller(recipe.distill.gan, channels, sizes, contexts))
+        else:
+            distillers.append(CosineAttention(recipe.distill.cosine_attention.weight))
+    return distillers
+
+
+def describe(recipe: Recipe, network: str, detector: Detector) -> dict[str, Any]:
+    """What best.json says of a network's architecture."""
+    own = network in ("teacher", "baseline") or recipe.distill.head == "student"
+    backbone = recipe.teacher.backbone if network == "teacher" else recipe.student.backbone
+    return {
+        "network": network,
+        "backbone": backbone,
+        "size": recipe.data.size,
+        "classes": list(detector.head.classes),
+        "head": "own" if own else "teacher",
+        "head_backbone": backbone if own else recipe.teacher.backbone,
+        "adapters": detector.adapters is not None,
+    }
+
+
+def _detector(recipe: Recipe, extractor: Any, head: Any, adapters: Adapters | None = None) -> Detector:
+    return join(extractor, head, adapters, recipe.eval.nms, recipe.eval.nms_topk, recipe.eval.post_nms)

@@ -1,0 +1,122 @@
+"""Optimiser steps under a learning-rate schedule, with a state made of arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Sequence
+
+import mxnet as mx
+from mxnet import gluon, nd
+from mxnet.ndarray import NDArray
+
+from gan_kd.recipe import Optimizer, Schedule
+
+
+class Position(NamedTuple):
+    """Where a step stands in its stage."""
+
+    #: Steps done before this one.
+    step: int
+    #: Steps of the whole stage.
+    steps: int
+    #: Epochs of the whole stage.
+    epochs: int
+
+
+def lr_factor(schedule: Schedule, position: Position) -> float:
+    """What the optimiser's learning rate is multiplied with at a position.
+
+    `step`: `factor` once for every entry of `at` that has passed; an entry below 1 is a fraction of the stage, from 1
+    on a number of epochs. `cosine`: half a cosine, from 1 to 0. The first `warmup_batches` rise linearly.
+    """
+    progress = position.step / max(1, position.steps)
+    if schedule.name == "cosine":
+        factor = 0.5 * (1 + math.cos(math.pi * progress))
+    else:
+        points = [at if at < 1 else at / position.epochs for at in schedule.at]
+        # The tolerance keeps "0.8 of 5 epochs" at the start of epoch 5 for every rounding of the quotients.
+        factor = schedule.factor ** sum(progress >= point - 1e-9 for point in points)
+    return factor * min(1.0, (position.step + 1) / (schedule.warmup_batches + 1))
+
+
+class Optimisation:
+    """A Gluon Trainer, its schedule, and a state that `mx.nd.save` can hold.
+
+    Losses are expected as shares of the batch mean that add up over the devices, hence `step(1)`.
+    """
+
+    def __init__(
+        self,
+        parameters: gluon.ParameterDict,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        contexts: Sequence[mx.Context],
+    ) -> None:
+        self.schedule = schedule
+        self.base_lr = optimizer.lr
+        options = {"learning_rate": optimizer.lr, "wd": optimizer.wd}
+        if optimizer.name == "sgd":
+            options["momentum"] = optimizer.momentum
+        else:
+            options.update(beta1=optimizer.beta1, beta2=optimizer.beta2)
+        if optimizer.clip_gradient is not None:
+            options["clip_gradient"] = optimizer.clip_gradient
+        # update_on_kvstore=False: the kvstore's copy would overwrite clamped weights and ignore the schedule.
+        self.trainer = gluon.Trainer(
+            parameters,
+            optimizer.name,
+            options,
+            kvstore="device" if len(contexts) > 1 else None,
+            update_on_kvstore=False,
+        )
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return self.trainer.learning_rate
+
+    def step(self, position: Position) -> None:
+        """Update the parameters from their gradients."""
+        self.trainer.set_learning_rate(self.base_lr * lr_factor(self.schedule, position))
+        self.trainer.step(1)
+
+    def state(self) -> dict[str, NDArray]:
+        """Moments and update counts by name. Every device holds the same, so one is kept.
+
+        Arrays, because `Trainer.save_states` pickles, and unpickling a stranger's file runs code.
+        """
+        arrays = {}
+        for index, moments in self.trainer._updaters[0].states.items():
+            for part, array in enumerate(_as_tuple(moments)):
+                arrays[f"{index}.{part}"] = array
+        for index, count in self.trainer._optimizer._index_update_count.items():
+            arrays[f"{index}.count"] = nd.array([count], dtype="int64")
+        return arrays
+
+    def load_state(self, state: dict[str, NDArray]) -> None:
+        """Put back what `state` gave, on every device."""
+        moments: dict[int, list[NDArray]] = {}
+        counts: dict[int, int] = {}
+        for name in sorted(state):
+            index, part = name.split(".")
+            if part == "count":
+                counts[int(index)] = int(state[name].asscalar())
+            else:
+                moments.setdefault(int(index), []).append(state[name])
+        optimizer = self.trainer._optimizer
+        for updater, context in zip(self.trainer._updaters, self.trainer._contexts):
+            for index, parts in moments.items():
+                copies = tuple(part.copyto(context) for part in parts)
+                updater.states[index] = copies if len(copies) > 1 else copies[0]
+                updater.states_synced[index] = True
+            # MXNet counts updates by device number; the counts are the same on all of them.
+            optimizer._all_index_update_counts[context.device_id] = dict(counts)
+        optimizer._set_current_context(self.trainer._contexts[-1].device_id)
+        optimizer.num_update = max(counts.values(), default=optimizer.begin_num_update)
+
+
+def _as_tuple(moments: object) -> tuple[NDArray, ...]:
+    """Adam keeps a pair of moments, SGD with momentum one array, plain SGD None."""
+    if moments is None:
+        return ()
+    return moments if isinstance(moments, tuple) else (moments,)  # type: ignore[return-value]

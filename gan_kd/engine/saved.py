@@ -1,0 +1,166 @@
+"""A trained detector as two files: the weights (best.params) and beside them what they are (best.json)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gan_kd.data.dataset import class_names
+from gan_kd.engine.files import sha256, write_file
+from gan_kd.errors import UsageError
+from gan_kd.models import weights, zoo
+from gan_kd.models.adapter import Adapters
+from gan_kd.models.ssd import Detector, join, split
+from gan_kd.recipe import Eval, Recipe
+
+_MAGIC = b"\x12\x01" + bytes(6)  # of a list of arrays, as MXNet writes it
+# What best.json must say for the network to be built again.
+_NETWORK_KEYS = ("network", "backbone", "size", "classes", "head", "head_backbone", "adapters", "sha256")
+
+
+def build_detector(
+    backbone: str,
+    size: int,
+    classes: Sequence[str],
+    head_backbone: str | None = None,
+    measured: Eval | None = None,
+) -> Detector:
+    """A detector with random weights on the CPU, to load a file into.
+
+    head_backbone: the backbone of the teacher whose head it has, with adapters where channels differ (None:
+    its own head). measured: its suppression of overlapping boxes (None: the default of recipes).
+    """
+    extractor, head = split(zoo.build(backbone, size, classes, "random"))
+    adapters = None
+    if head_backbone is not None:
+        teacher, head = split(zoo.build(head_backbone, size, classes, "random"))
+        adapters = Adapters(extractor.channels, teacher.channels)
+        adapters.initialize()
+    measured = measured or Eval()
+    return join(
+        extractor,
+        head,
+        adapters if adapters is not None and adapters.needed else None,
+        measured.nms,
+        measured.nms_topk,
+        measured.post_nms,
+    )
+
+
+def save_detector(detector: Detector, path: Path, meta: Mapping[str, Any]) -> None:
+    """Write the weights to `path` and `meta` with their sha256 beside them (best.params, best.json).
+
+    meta: what the network is (network, backbone, size, classes, head, head_backbone, adapters) and where it
+    comes from. Both old files stay whole if either cannot be written (RunError). A crash between the two
+    renames leaves the new weights without a description, never with a wrong one.
+    """
+    sidecar = path.with_suffix(".json")
+
+    def fill(description: Path) -> None:
+        def fill_weights(target: Path) -> None:
+            detector.save(target)
+            description.write_text(json.dumps({**meta, "sha256": sha256(target)}, indent=1) + "\n")
+            sidecar.unlink(missing_ok=True)
+
+        write_file(path, fill_weights)
+
+    write_file(sidecar, fill)
+
+
+def load_detector(path: Path, recipe: Recipe | None = None) -> tuple[Detector, dict[str, Any]]:
+    """The detector in a params file, on the CPU, and what is known of it (the keys of best.json).
+
+    With a description beside the file (as `save_detector` writes it) the file must be the one described and
+    fit the recipe, if that is given. Without one, the recipe's networks are tried: teacher, student with its
+    own head (called baseline), student with the teacher's head (called distilled); GluonCV's own files are
+    read so. UsageError: no such file, truncated or changed, no params file, or of another network.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; trained weights lie in runs/RECIPE/SEED/NETWORK/best.params")
+    sidecar = path.with_suffix(".json")
+    if sidecar.is_file():
+        return _load_described(path, _read_description(sidecar), recipe)
+    if recipe is None:
+        raise UsageError(f"{path}: nothing says which network it holds; put its {sidecar.name} beside it")
+    return _load_by_trial(path, recipe)
+
+
+def _read_description(sidecar: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(sidecar.read_text())
+    except ValueError as error:
+        raise UsageError(f"{sidecar}: not JSON ({error}); copy it and its .params file again") from error
+    missing = [key for key in _NETWORK_KEYS if not isinstance(meta, dict) or key not in meta]
+    if missing:
+        raise UsageError(f"{sidecar}: it does not describe a network ({', '.join(missing)} missing)")
+    return meta
+
+
+def _load_described(
+    path: Path, meta: dict[str, Any], recipe: Recipe | None
+) -> tuple[Detector, dict[str, Any]]:
+    if sha256(path) != meta["sha256"]:
+        raise UsageError(
+            f"{path}: truncated or changed since it was saved (sha256 differs from {path.stem}.json); "
+            "copy both files again"
+        )
+    if recipe is not None:
+        backbones = (recipe.teacher.backbone, recipe.student.backbone)
+        if meta["backbone"] not in backbones:
+            raise UsageError(
+                f"{path}: params file of another network, {meta['backbone']}; recipe {recipe.name} has "
+                f"{' and '.join(backbones)}"
+            )
+        if meta["size"] != recipe.data.size:
+            raise UsageError(
+                f"{path}: trained at {meta['size']} px, but recipe {recipe.name} has {recipe.data.size} px; "
+                f"add --set data.size={meta['size']}"
+            )
+    teacher = meta["head_backbone"] if meta["head"] == "teacher" else None
+    detector = build_detector(
+        meta["backbone"], meta["size"], meta["classes"], teacher, recipe.eval if recipe is not None else None
+    )
+    detector.load(path, f"the {meta['network']} {meta['backbone']}")
+    return detector, meta
+
+
+def _load_by_trial(path: Path, recipe: Recipe) -> tuple[Detector, dict[str, Any]]:
+    with path.open("rb") as stream:
+        if stream.read(len(_MAGIC)) != _MAGIC:
+            raise UsageError(f"{path}: not a params file (MXNet's begin otherwise)")
+    arrays = weights.read(path, f"a network of recipe {recipe.name}")
+    reasons = []
+    for detector, meta in _candidates(recipe):
+        what = f"the {meta['network']} {meta['backbone']}"
+        try:
+            weights.assign(detector.weights(), arrays, path, what)
+        except UsageError as error:
+            reasons.append(str(error))
+        else:
+            return detector, {**meta, "sha256": sha256(path)}
+    raise UsageError(f"{path} is no network of recipe {recipe.name}: {'; '.join(reasons)}")
+
+
+def _candidates(recipe: Recipe) -> Iterator[tuple[Detector, dict[str, Any]]]:
+    teacher, student = recipe.teacher.backbone, recipe.student.backbone
+    classes = class_names(recipe.data)
+    for network, backbone, head_backbone in (
+        ("teacher", teacher, None),
+        ("baseline", student, None),
+        ("distilled", student, teacher),
+    ):
+        detector = build_detector(backbone, recipe.data.size, classes, head_backbone, recipe.eval)
+        yield (
+            detector,
+            {
+                "network": network,
+                "backbone": backbone,
+                "size": recipe.data.size,
+                "classes": list(classes),
+                "head": "own" if head_backbone is None else "teacher",
+                "head_backbone": head_backbone or backbone,
+                "adapters": detector.adapters is not None,
+            },
+        )

@@ -1,0 +1,133 @@
+"""One batch: teacher and student maps once each, the distillers' own step, then the student's step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import mxnet as mx
+from mxnet import autograd, gluon, nd
+from mxnet.ndarray import NDArray
+
+from gan_kd.data.loader import TrainBatch
+from gan_kd.distill.base import Distiller, Maps
+from gan_kd.engine.contexts import split
+from gan_kd.engine.loss import MultiBoxLoss, positives_scale
+from gan_kd.engine.optim import Optimisation, Position
+from gan_kd.models.adapter import Adapters
+from gan_kd.models.extractor import Extractor
+from gan_kd.models.ssd import Detector
+
+
+@dataclass
+class Networks:
+    """What a stage trains, and what it learns from."""
+
+    detector: Detector
+    #: The frozen teacher, where there is one to learn from.
+    teacher: Extractor | None = None
+    #: (student map, teacher map) that belong together.
+    pairs: Sequence[tuple[int, int]] = ()
+    #: Adapters that serve the distillers alone, because the student keeps its own head; not deployed.
+    bridge: Adapters | None = None
+
+    def parameters(self) -> gluon.ParameterDict:
+        """Everything that the student's optimiser moves."""
+        parameters = gluon.ParameterDict()
+        for block in (self.detector.extractor, self.detector.adapters, self.detector.head, self.bridge):
+            if block is not None:
+                parameters.update(block.collect_params())
+        return parameters
+
+    def hybridize(self) -> None:
+        """Compile every part for training; an evaluation in between compiles the detector anew for itself."""
+        blocks = (self.detector.extractor, self.detector.adapters, self.detector.head, self.bridge, self.teacher)
+        for block in blocks:
+            if block is not None:
+                block.hybridize(static_alloc=True, static_shape=True)
+
+
+class Step:
+    """A stage's update of its networks from one batch, on every context.
+
+    Every loss is a share of the whole batch's mean, so that the sum over contexts, which the Trainer takes of the
+    gradients, is what one context with the whole batch would give (BatchNorm statistics aside).
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        distillers: Sequence[Distiller],
+        optimisation: Optimisation,
+        contexts: Sequence[mx.Context],
+    ) -> None:
+        self.networks = networks
+        self.distillers = distillers
+        self.optimisation = optimisation
+        self.contexts = contexts
+        self.loss = MultiBoxLoss()
+        self.loss.hybridize(static_alloc=True, static_shape=True)
+
+    def __call__(self, batch: TrainBatch, position: Position) -> dict[str, list[NDArray]]:
+        """Train on one batch; returns the losses by name, one (1,) array a device that add up to the batch mean."""
+        images = split(batch.images, self.contexts)
+        teacher = [self._teacher_maps(x) for x in images]
+        with autograd.record():
+            through_head, student = zip(*[self._student_maps(x) for x in images])
+        logs = self._update_distillers(teacher, student, len(batch.images), position)
+        with autograd.record():
+            named = self._losses(batch, through_head, teacher, student)
+            totals = [nd.add_n(*losses) for losses in zip(*named.values())]
+        autograd.backward(totals)
+        self.optimisation.step(position)
+        return {**named, **logs}
+
+    def warm_up(self, batch: TrainBatch, position: Position) -> dict[str, list[NDArray]]:
+        """Let the distillers train their own parameters; the student stands still."""
+        images = split(batch.images, self.contexts)
+        teacher = [self._teacher_maps(x) for x in images]
+        # Batch statistics as in training, but nothing is recorded, so the student's BatchNorm keeps its own.
+        with autograd.train_mode():
+            student = [self._student_maps(x)[1] for x in images]
+        return self._update_distillers(teacher, student, len(batch.images), position)
+
+    def _teacher_maps(self, images: NDArray) -> Maps:
+        """Outside `record` and in predict mode: the teacher's BatchNorm must not move either."""
+        if self.networks.teacher is None or not self.distillers:
+            return []
+        maps = self.networks.teacher(images)
+        return [maps[index] for _, index in self.networks.pairs]
+
+    def _student_maps(self, images: NDArray) -> tuple[Maps, Maps]:
+        """The maps that the head takes, and those that the distillers compare with the teacher's."""
+        maps = self.networks.detector.extractor(images)
+        if self.networks.detector.adapters is not None:
+            maps = self.networks.detector.adapters(*maps)
+        if not self.distillers:
+            return maps, []
+        compared = [maps[index] for index, _ in self.networks.pairs]
+        return maps, compared if self.networks.bridge is None else self.networks.bridge(*compared)
+
+    def _update_distillers(
+        self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int, position: Position
+    ) -> dict[str, list[NDArray]]:
+        logs: dict[str, list[NDArray]] = {}
+        for distiller in self.distillers:
+            logs.update(distiller.update(teacher, student, batch_size, position))
+        return logs
+
+    def _losses(
+        self, batch: TrainBatch, through_head: Sequence[Maps], teacher: Sequence[Maps], student: Sequence[Maps]
+    ) -> dict[str, list[NDArray]]:
+        """L_conf and L_loc of SSD, then the distillers' losses, by name, one entry a device."""
+        named: dict[str, list[NDArray]] = {"conf": [], "loc": []}
+        scale = positives_scale(batch.cls_targets)
+        targets = zip(split(batch.cls_targets, self.contexts), split(batch.box_targets, self.contexts))
+        for context, maps, on_device, real, fake in zip(self.contexts, through_head, targets, teacher, student):
+            conf, loc = self.loss(*self.networks.detector.head(*maps), *on_device, nd.array([scale], ctx=context))
+            named["conf"].append(conf)
+            named["loc"].append(loc)
+            for distiller in self.distillers:
+                for name, loss in distiller.losses(real, fake, len(batch.images)).items():
+                    named.setdefault(name, []).append(loss)
+        return named

@@ -1,0 +1,78 @@
+"""The command that measures one params file: AP by class, mAP, and the published row beside it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from gan_kd.errors import RunError, UsageError
+from gan_kd.recipe import Recipe, load
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure what the arguments name and print it; returns 0. UserError as `gan_kd.__main__` expects it."""
+    _evaluate(_parser().parse_args(argv))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m gan_kd eval",
+        description="Measure a trained network: AP of each class, mAP, and the published row beside it.",
+    )
+    parser.add_argument("--params", type=Path, required=True, metavar="FILE", help="a run's best.params")
+    parser.add_argument("--recipe", metavar="NAME", help="default: recipe.yaml of the run that FILE lies in")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the same there")
+    devices = parser.add_mutually_exclusive_group()
+    devices.add_argument("--gpus", metavar="0,1", help="GPUs to use")
+    devices.add_argument("--contexts", metavar="cpu:0,cpu:1", help="devices to use")
+    parser.add_argument("--dataset-root", metavar="FOLDER", help="data.root of the recipe")
+    parser.add_argument("--batch-size", metavar="N", help="eval.batch_size of the recipe")
+    parser.add_argument("-j", "--num-workers", metavar="N", help="train.num_workers of the recipe")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the recipe")
+    return parser
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    # In the order of what is quickest to find wrong; MXNet takes seconds to load.
+    if not arguments.params.is_file():
+        raise UsageError(f"{arguments.params}: no such file; a run has runs/RECIPE/SEED/NETWORK/best.params")
+    if arguments.json is not None and not arguments.json.resolve().parent.is_dir():
+        raise UsageError(f"--json {arguments.json}: its folder is not there; make it first")
+    recipe = _recipe(arguments)
+
+    from gan_kd.engine.contexts import open_contexts
+    from gan_kd.engine.evaluate import evaluate_params
+    from gan_kd.report.compare import published_for, text
+
+    result = evaluate_params(recipe, arguments.params, open_contexts(recipe.train.contexts))
+    published = published_for(recipe, result["network"], result["map"])
+    print(text(result, published))
+    if arguments.json is not None:
+        try:
+            arguments.json.write_text(json.dumps({**result, "published": published}, indent=1) + "\n")
+        except OSError as error:
+            raise RunError(f"--json {arguments.json} cannot be written: {error.strerror}") from error
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    """The recipe named, or that of the run folder around the params file, with the flags as overrides."""
+    source = arguments.recipe
+    if source is None:
+        source = arguments.params.resolve().parent.parent / "recipe.yaml"
+        if not source.is_file():
+            raise UsageError(f"{arguments.params} lies in no run folder: name its recipe with --recipe")
+    overrides = {
+        # JSON is YAML, and a folder named 2012 stays a text.
+        "data.root": arguments.dataset_root and json.dumps(arguments.dataset_root, ensure_ascii=False),
+        "eval.batch_size": arguments.batch_size,
+        "train.num_workers": arguments.num_workers,
+    }
+    given = [f"{key}={value}" for key, value in overrides.items() if value is not None]
+    if arguments.gpus is not None:
+        arguments.contexts = ",".join(f"gpu:{number}" for number in arguments.gpus.split(","))
+    if arguments.contexts is not None:
+        given.append(f"train.contexts={json.dumps(arguments.contexts.split(','))}")
+    return load(source, [*given, *arguments.set])

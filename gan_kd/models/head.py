@@ -1,0 +1,110 @@
+"""The SSD head: class and box predictors, their anchors, and the decoder (paper, algorithm, steps 1 and 4).
+
+GluonCV's SSD returns predictions while training and detections otherwise, and once hybridized it keeps the
+graph of the mode that it ran first. Here head and decoder are separate blocks, and neither branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mxnet as mx
+import numpy as np
+from gluoncv.nn.coder import MultiPerClassDecoder
+from gluoncv.nn.predictor import ConvPredictor
+from mxnet.gluon import HybridBlock, nn
+
+
+class SSDHead(HybridBlock):
+    """Maps (N,C_i,S_i,S_i) -> cls_preds (N,A,classes+1) logits, box_preds (N,A,4) offsets, all float32.
+
+    Class 0 is the background. Anchors, A of them, are ordered by map, then by row, then by cell. The blocks
+    are those of a GluonCV SSD, with its parameters and their names in a file.
+    """
+
+    def __init__(self, class_predictors: nn.HybridSequential, box_predictors: nn.HybridSequential,
+                 anchor_generators: nn.HybridSequential, box_decoder: HybridBlock,
+                 classes: Sequence[str]) -> None:
+        super().__init__()
+        self.classes = tuple(classes)
+        self.class_predictors = class_predictors
+        self.box_predictors = box_predictors
+        self.anchor_generators = anchor_generators
+        self.box_decoder = box_decoder
+
+    @property
+    def contexts(self) -> list[mx.Context]:
+        """Where its parameters live."""
+        return self.class_predictors[0].predictor.weight.list_ctx()
+
+    def anchors(self, sizes: Sequence[int]) -> np.ndarray:
+        """Anchors float32 (A,4), centre x, centre y, width, height in px, for square maps of these sides."""
+        context = self.contexts[0]
+        return np.concatenate([
+            generator.anchors.data(context).asnumpy()[:, :, :side, :side].reshape(-1, 4)
+            for generator, side in zip(self.anchor_generators, sizes)])
+
+    def hybrid_forward(self, F, *maps):  # type: ignore[no-untyped-def]
+        def rows(predictors, width):  # type: ignore[no-untyped-def]
+            flat = [F.flatten(F.transpose(predict(x), (0, 2, 3, 1))) for predict, x in zip(predictors, maps)]
+            return F.concat(*flat, dim=1).reshape((0, -1, width))
+
+        return rows(self.class_predictors, len(self.classes) + 1), rows(self.box_predictors, 4)
+
+
+class SSDDecoder(HybridBlock):
+    """cls_preds, box_preds of a head -> ids (N,K,1), scores (N,K,1), boxes (N,K,4), corners in input px.
+
+    Rows are ordered by score after non-maximum suppression within each class; what is not used is -1.
+    Bit-equal to the detections of GluonCV's SSD.
+
+    sizes: sides of the maps. nms: overlap in (0,1) above which the weaker of two boxes falls; nms_topk:
+    boxes that take part (-1: all); post_nms: K.
+    """
+
+    def __init__(self, head: SSDHead, sizes: Sequence[int], nms: float = 0.45, nms_topk: int = 400,
+                 post_nms: int = 100) -> None:
+        super().__init__()
+        self.foreground = len(head.classes)
+        self.nms = {"overlap_thresh": nms, "topk": nms_topk, "valid_thresh": 0.01}
+        self.post_nms = post_nms
+        with self.name_scope():
+            self.anchors = self.params.get_constant("anchors", head.anchors(sizes)[None])
+            self.anchors.initialize(ctx=head.contexts)
+            self.box_decoder = head.box_decoder
+            self.class_decoder = MultiPerClassDecoder(self.foreground + 1, thresh=0.01)
+
+    def hybrid_forward(self, F, cls_preds, box_preds, anchors):  # type: ignore[no-untyped-def]
+        boxes = self.box_decoder(box_preds, anchors)
+        ids, scores = self.class_decoder(F.softmax(cls_preds, axis=-1))
+        rows = F.concat(*[F.concat(ids.slice_axis(axis=-1, begin=i, end=i + 1),
+                                   scores.slice_axis(axis=-1, begin=i, end=i + 1), boxes, dim=-1)
+                          for i in range(self.foreground)], dim=1)
+        rows = F.contrib.box_nms(rows, id_index=0, score_index=1, coord_start=2, **self.nms)
+        rows = rows.slice_axis(axis=1, begin=0, end=self.post_nms)
+        return tuple(rows.slice_axis(axis=2, begin=i, end=j) for i, j in ((0, 1), (1, 2), (2, 6)))
+
+
+def new_head(head: SSDHead) -> SSDHead:
+    """A head with parameters of its own, equal to those of the given one, and on the same contexts.
+
+    The student's head starts from the teacher's and is trained further (paper, algorithm, step 4).
+    """
+    return SSDHead(_copy(head.class_predictors), _copy(head.box_predictors), head.anchor_generators,
+                   head.box_decoder, head.classes)
+
+
+def _copy(predictors: nn.HybridSequential) -> nn.HybridSequential:
+    copies = nn.HybridSequential()
+    with copies.name_scope():
+        for predictor in predictors:
+            old = predictor.predictor
+            filters, channels, *kernel = old.weight.shape
+            padding = tuple(side // 2 for side in kernel)
+            new = ConvPredictor(filters, tuple(kernel), padding, in_channels=channels)
+            contexts = old.weight.list_ctx()
+            new.initialize(ctx=contexts)
+            new.predictor.weight.set_data(old.weight.data(contexts[0]))
+            new.predictor.bias.set_data(old.bias.data(contexts[0]))
+            copies.add(new)
+    return copies

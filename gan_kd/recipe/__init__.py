@@ -1,0 +1,47 @@
+"""The recipe of a run: schema (every knob), loading and checking, and the command line's flags for it."""
+
+from gan_kd.recipe.convert import recipe_hash, to_yaml
+from gan_kd.recipe.flags import add_arguments, overrides_from, recipe_from
+from gan_kd.recipe.load import from_dict, load, names, show
+from gan_kd.recipe.schema import (
+    CosineAttention,
+    Data,
+    Demo,
+    Distill,
+    Eval,
+    Gan,
+    Optimizer,
+    Published,
+    Recipe,
+    Schedule,
+    Stage,
+    Student,
+    Teacher,
+    Train,
+)
+
+__all__ = [
+    "CosineAttention",
+    "Data",
+    "Demo",
+    "Distill",
+    "Eval",
+    "Gan",
+    "Optimizer",
+    "Published",
+    "Recipe",
+    "Schedule",
+    "Stage",
+    "Student",
+    "Teacher",
+    "Train",
+    "add_arguments",
+    "from_dict",
+    "load",
+    "names",
+    "overrides_from",
+    "recipe_from",
+    "recipe_hash",
+    "show",
+    "to_yaml",
+]

@@ -1,0 +1,152 @@
+"""Combinations of knobs that cannot work, refused when a recipe is loaded, before any data is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from gan_kd.errors import UsageError
+from gan_kd.recipe.convert import nearest
+from gan_kd.recipe.schema import FIRST_STRIDE, FIXED_SIZES, ZOO_WEIGHTS, Recipe, Schedule, Stage
+
+
+def check(recipe: Recipe) -> None:
+    """Raises UsageError with the key's path and the way out for the first combination that cannot work."""
+    if any(part in ("", ".", "..") for part in recipe.name.split("/")):
+        raise UsageError(f"name {recipe.name} cannot be a folder under runs/")
+    _check_data(recipe)
+    _check_networks(recipe)
+    _check_stages(recipe)
+    for name, stage in recipe.stages.items():
+        _check_stage(recipe, f"stages.{name}", stage)
+    _check_devices(recipe)
+    _check_eval(recipe)
+
+
+def _check_data(recipe: Recipe) -> None:
+    data = recipe.data
+    for key, splits in (("train", data.train), ("val", data.val)):
+        if not splits:
+            raise UsageError(f"data.{key} is empty: name at least one split")
+        _refuse_repeated(f"data.{key}", splits)
+        for split in splits:
+            if data.dataset == "voc" and not re.fullmatch(r"\d{4}/[^/]+", split):
+                raise UsageError(
+                    f"data.{key}: splits of voc are written YEAR/NAME, as in 2007/test, not {split}"
+                )
+    if isinstance(data.classes, list):
+        if not data.classes:
+            raise UsageError("data.classes is empty: name at least one class")
+        _refuse_repeated("data.classes", data.classes)
+    else:
+        _check_word_or_file("data.classes", data.classes, ("voc", "coco", "annotations"))
+
+
+def _check_networks(recipe: Recipe) -> None:
+    teacher, student, size = recipe.teacher, recipe.student, recipe.data.size
+    used = {"teacher": recipe.needs_teacher, "student": recipe.trains("baseline", "control", "distilled")}
+    for role, network in (("teacher", teacher), ("student", student)):
+        _check_word_or_file(f"{role}.init", network.init, ("imagenet", "random"))
+        sizes = FIXED_SIZES.get(network.backbone)
+        if used[role] and sizes and size not in sizes:
+            fitting = " or ".join(map(str, sizes))
+            raise UsageError(f"{role}.backbone {network.backbone} needs data.size {fitting}, not {size}")
+    if teacher.weights is None or not recipe.needs_teacher:
+        return
+    _check_word_or_file("teacher.weights", teacher.weights, ("zoo",))
+    published = ZOO_WEIGHTS.get(recipe.data.classes if isinstance(recipe.data.classes, str) else "", set())
+    if teacher.weights == "zoo" and (size, teacher.backbone) not in published:
+        known = ", ".join(sorted(f"{name} at {px} px" for px, name in published)) or "none"
+        raise UsageError(
+            f"teacher.weights zoo: GluonCV has no SSD on {teacher.backbone} at {size} px for these classes "
+            f"(there are: {known}); name a .params file, or null and a stage that trains the teacher"
+        )
+
+
+def _check_stages(recipe: Recipe) -> None:
+    """What the list of stages needs as a whole."""
+    trained = [stage.trains for stage in recipe.stages.values()]
+    if not trained:
+        raise UsageError("stages is empty: a recipe has at least one (inherit base for the usual ones)")
+    taught = [i for i, network in enumerate(trained) if network in ("control", "distilled")]
+    if taught and recipe.teacher.weights is None and "teacher" not in trained:
+        raise UsageError("stages need a teacher: set teacher.weights, or add a stage with trains: teacher")
+    if taught and "teacher" in trained[taught[0] :]:
+        raise UsageError(f"stages train the teacher after the {trained[taught[0]]} student; it comes first")
+    if "distilled" in trained and not any(stage.distillers for stage in recipe.stages.values()):
+        raise UsageError(
+            "stages: none of the distilled student has distillers; a student without is trains: control"
+        )
+    if "control" in trained and recipe.distill.head == "student":
+        raise UsageError(
+            "stages: a control student has the teacher's head, but distill.head is student: drop it"
+        )
+    families = {FIRST_STRIDE[network.backbone] for network in (recipe.teacher, recipe.student)}
+    if taught and recipe.distill.head == "teacher" and len(families) > 1:
+        raise UsageError(
+            f"distill.head teacher: SSDs on {recipe.teacher.backbone} and {recipe.student.backbone} differ "
+            "in maps (one from stride 8 on, one from 16) and anchors; set distill.head: student"
+        )
+
+
+def _check_stage(recipe: Recipe, path: str, stage: Stage) -> None:
+    if stage.distillers and stage.trains != "distilled":
+        raise UsageError(
+            f"{path}.distillers: {stage.trains} is trained without; use trains: distilled, or []"
+        )
+    _refuse_repeated(f"{path}.distillers", stage.distillers)
+    _check_schedule(f"{path}.schedule", stage.schedule, path, stage.epochs)
+    if "gan" in stage.distillers:
+        _check_schedule("distill.gan.schedule", recipe.distill.gan.schedule, path, stage.epochs)
+
+
+def _check_schedule(path: str, schedule: Schedule, stage: str, epochs: int) -> None:
+    if schedule.name != "step":
+        return
+    points = [at * epochs if at < 1 else at for at in schedule.at]
+    for point, written in zip(points, schedule.at):
+        if point >= epochs:
+            raise UsageError(f"{path}.at: epoch {written:g} lies outside {stage}, which has {epochs} epochs")
+    if points != sorted(set(points)):
+        raise UsageError(f"{path}.at has to ascend, but is {schedule.at}")
+
+
+def _check_devices(recipe: Recipe) -> None:
+    contexts = recipe.train.contexts
+    for i, context in enumerate(contexts):
+        if not re.fullmatch(r"(cpu|gpu):\d+", context):
+            raise UsageError(f"train.contexts[{i}] is written cpu:0 or gpu:0, not {context}")
+    _refuse_repeated("train.contexts", contexts)
+    kinds = {context[:3] for context in contexts}
+    if len(kinds) != 1:
+        raise UsageError(f"train.contexts are either GPUs or CPUs, at least one, not {contexts}")
+    for key, batch in (("train", recipe.train.batch_size), ("eval", recipe.eval.batch_size)):
+        if batch < len(contexts):
+            raise UsageError(f"{key}.batch_size {batch} cannot be split over {len(contexts)} contexts")
+    if recipe.train.amp and kinds == {"cpu"}:
+        raise UsageError("train.amp needs GPUs in train.contexts: float16 is no gain on a CPU")
+
+
+def _check_eval(recipe: Recipe) -> None:
+    if recipe.eval.metric == "coco" and recipe.data.dataset != "coco":
+        raise UsageError(
+            f"eval.metric coco needs data.dataset coco, not {recipe.data.dataset} (use voc07 or voc10)"
+        )
+    if recipe.eval.post_nms > recipe.eval.nms_topk:
+        raise UsageError(
+            f"eval.post_nms {recipe.eval.post_nms} is above eval.nms_topk {recipe.eval.nms_topk}"
+        )
+
+
+def _check_word_or_file(path: str, value: str, words: tuple[str, ...]) -> None:
+    """Refuses a text that is neither one of the words nor looks like a file (has a slash or a suffix)."""
+    if value not in words and "/" not in value and "." not in value:
+        raise UsageError(f"{path} {value} is neither a file nor a known word{nearest(value, words)}")
+
+
+def _refuse_repeated(path: str, values: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            raise UsageError(f"{path} names {value} twice")
+        seen.add(value)

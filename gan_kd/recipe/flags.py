@@ -1,0 +1,161 @@
+"""The command line's view of a recipe: GluonCV's familiar flags as overrides of its keys."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+from gan_kd.errors import UsageError
+from gan_kd.recipe.load import load
+from gan_kd.recipe.schema import Data, Recipe, Train
+
+# Flags that set one key each; a flag's help is the key's documentation.
+_ONE_KEY = {
+    "--dataset-root": "data.root",
+    "--data-shape": "data.size",
+    "--data.on-error": "data.on_error",
+    "--batch-size": "train.batch_size",
+    "--num-workers": "train.num_workers",
+    "--seed": "train.seed",
+    "--log-interval": "train.log_interval",
+    "--val-interval": "train.val_interval",
+    "--amp": "train.amp",
+    "--syncbn": "train.syncbn",
+}
+# What --dataset sets: the data set's usual place, splits, classes and metric.
+_DATASETS: dict[str, dict[str, Any]] = {
+    "voc": {
+        "data.root": "~/.mxnet/datasets/voc",
+        "data.train": ["2007/trainval", "2012/trainval"],
+        "data.val": ["2007/test"],
+        "data.classes": "voc",
+        "eval.metric": "voc07",
+    },
+    "coco": {
+        "data.root": "~/.mxnet/datasets/coco",
+        "data.train": ["train2017"],
+        "data.val": ["val2017"],
+        "data.classes": "coco",
+        "eval.metric": "coco",
+    },
+    "folder": {
+        "data.train": ["train"],
+        "data.val": ["val"],
+        "data.classes": "annotations",
+        "eval.metric": "voc07",
+    },
+    "demo": {
+        "data.root": "data/demo",
+        "data.train": ["train"],
+        "data.val": ["test"],
+        "data.classes": "annotations",
+        "eval.metric": "voc07",
+    },
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser, recipe: str = "voc/mobilenet1.0-resnet50_v1") -> None:
+    """Adds --recipe, with this default, and every flag that overrides keys of it."""
+    parser.add_argument(
+        "--recipe", default=recipe, metavar="NAME", help="shipped, or a .yaml file (%(default)s)"
+    )
+    devices = parser.add_mutually_exclusive_group()
+    devices.add_argument("--gpus", metavar="0,1", help="train.contexts by GPU numbers; '' is the CPU")
+    devices.add_argument("--contexts", metavar="cpu:0,cpu:1", help="train.contexts")
+    parser.add_argument(
+        "--dataset", choices=list(_DATASETS), help="data.dataset, its usual root, splits and metric"
+    )
+    knobs = {
+        f"{cls.__name__.lower()}.{knob.name}": knob
+        for cls in (Data, Train)
+        for knob in dataclasses.fields(cls)
+    }
+    for flag, key in _ONE_KEY.items():
+        text = f"{key}: {knobs[key].metadata['doc']}".replace("%", "%%")
+        if knobs[key].default is False:
+            parser.add_argument(flag, dest=key, action="store_const", const="true", help=text)
+        else:
+            names = ("-j", flag) if flag == "--num-workers" else (flag,)
+            parser.add_argument(*names, dest=key, metavar=key.rpartition(".")[2].upper(), help=text)
+    parser.add_argument(
+        "--epochs", metavar="N", help="each network's epochs in all, its stages keeping their shares"
+    )
+    parser.add_argument("--lr", metavar="RATE", help="learning rate of every stage that uses SGD")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the recipe"
+    )
+
+
+def overrides_from(args: argparse.Namespace) -> list[str]:
+    """The overrides that the flags stand for, in the order load() applies them.
+
+    --dataset, where it is not the recipe's own, comes first: flags of single keys refine it; then --set.
+    --epochs and --lr see all of these: --epochs is each network's total, as in the paper's log (340: 221
+    adversarial, 119 after it), and keeps its stages' shares; --lr is SGD's rate, as there, and leaves Adam's
+    alone. Raises UsageError for wrong values.
+    """
+    overrides: list[str] = []
+    if args.dataset not in (None, load(args.recipe).data.dataset):
+        overrides += [_override("data.dataset", args.dataset), "published=null"]
+        overrides += [_override(key, value) for key, value in _DATASETS[args.dataset].items()]
+    if args.gpus is not None:
+        overrides.append(_override("train.contexts", _gpus(args.gpus)))
+    if args.contexts is not None:
+        overrides.append(_override("train.contexts", [part.strip() for part in args.contexts.split(",")]))
+    for key in _ONE_KEY.values():
+        value = getattr(args, key)
+        if value is not None:
+            overrides.append(
+                _override(key, value) if key in ("data.root", "data.on_error") else f"{key}={value}"
+            )
+    overrides += args.set
+    if args.epochs is None and args.lr is None:
+        return overrides
+    recipe = load(args.recipe, overrides)
+    if args.epochs is not None:
+        overrides += _epochs(recipe, args.epochs)
+    if args.lr is not None:
+        sgd = [name for name, stage in recipe.stages.items() if stage.optimizer.name == "sgd"]
+        if not sgd:
+            example = next(iter(recipe.stages))
+            raise UsageError(
+                f"--lr is SGD's, which no stage uses; try --set stages.{example}.optimizer.lr={args.lr}"
+            )
+        overrides += [f"stages.{name}.optimizer.lr={args.lr}" for name in sgd]
+    return overrides
+
+
+def recipe_from(args: argparse.Namespace) -> Recipe:
+    """The recipe that the command line asks for."""
+    return load(args.recipe, overrides_from(args))
+
+
+def _override(key: str, value: Any) -> str:
+    """JSON is YAML, and keeps a folder named 2012 a text."""
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"
+
+
+def _gpus(text: str) -> list[str]:
+    numbers = [number.strip() for number in text.split(",") if number.strip()]
+    if not all(number.isdigit() for number in numbers):
+        raise UsageError(f"--gpus {text}: write GPU numbers, as in 0,1")
+    return [f"gpu:{number}" for number in numbers] or ["cpu:0"]
+
+
+def _epochs(recipe: Recipe, text: str) -> list[str]:
+    """Overrides that give each network `text` epochs in all."""
+    if not text.isdigit():
+        raise UsageError(f"--epochs {text} has to be a whole number")
+    overrides = []
+    for network in dict.fromkeys(stage.trains for stage in recipe.stages.values()):
+        stages = {name: stage.epochs for name, stage in recipe.stages.items() if stage.trains == network}
+        left, share = int(text), sum(stages.values())
+        if left < len(stages):
+            raise UsageError(f"--epochs {text} is less than the {len(stages)} stages of the {network}")
+        for after, (name, epochs) in zip(range(len(stages) - 1, -1, -1), stages.items()):
+            given = min(max(1, round(left * epochs / share)), left - after)
+            overrides.append(f"stages.{name}.epochs={given}")
+            left, share = left - given, share - epochs
+    return overrides

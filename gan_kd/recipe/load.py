@@ -1,0 +1,175 @@
+"""Reading recipes: YAML files that inherit from each other, overridden from the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_kd.errors import UsageError
+from gan_kd.recipe.check import check
+from gan_kd.recipe.convert import build, nearest, to_yaml
+from gan_kd.recipe.schema import Recipe
+
+SHIPPED = Path(__file__).resolve().parents[1] / "recipes"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys silently; a recipe has each key once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for i, key in enumerate(keys):
+            if any(key.value == other.value for other in keys[:i]):
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key.value} is given twice", problem_mark=key.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def names() -> list[str]:
+    """Names of the recipes that come with the package, as load() takes them."""
+    return sorted(path.relative_to(SHIPPED).with_suffix("").as_posix() for path in SHIPPED.rglob("*.yaml"))
+
+
+def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a shipped name or of a .yaml file, merged over what it inherits, overridden and checked.
+
+    `inherits: NAME` (a shipped recipe, or a .yaml file relative to the inheriting one) merges maps key by key
+    and replaces lists; null takes a stage away. Name and description are not inherited. Overrides are texts
+    'a.b=value', the value in YAML, later ones winning. Raises UsageError: no such recipe, broken YAML, and
+    what from_dict refuses.
+    """
+    values = _merged_file(_find(str(name_or_path), Path()), ())
+    for override in overrides:
+        layer = _parse_override(override)
+        _check_layer(layer)
+        values = _merge(values, layer)
+    with _blaming(f"recipe {name_or_path}"):
+        return from_dict(values)
+
+
+def from_dict(values: Mapping[str, Any]) -> Recipe:
+    """A checked recipe from plain values, keys left out taking their defaults.
+
+    Where teacher.weights is set, stages that train the teacher are dropped: one override replaces them.
+    Raises UsageError with the key's path for unknown keys, wrong types, and combinations that cannot work.
+    """
+    recipe: Recipe = build(Recipe, values)
+    if recipe.teacher.weights is not None:
+        kept = {name: stage for name, stage in recipe.stages.items() if stage.trains != "teacher"}
+        recipe = dataclasses.replace(recipe, stages=kept)
+    check(recipe)
+    return recipe
+
+
+def show(name: str | None = None) -> str:
+    """The shipped recipes, a line each, or one recipe resolved: YAML with the documentation of every knob."""
+    if name is not None:
+        return to_yaml(load(name), docs=True)
+    width = max(map(len, names()))
+    return "".join(f"{name:<{width}}  {load(name).description}\n" for name in names())
+
+
+def _find(name: str, folder: Path) -> Path:
+    """The file of a recipe: a path that ends in .yaml or .yml, from the folder on, else a shipped name."""
+    if name.endswith((".yaml", ".yml")):
+        path = folder / Path(name).expanduser()
+        if not path.is_file():
+            raise UsageError(f"there is no recipe file {path}")
+        return path
+    if name not in names():
+        raise UsageError(f"there is no recipe {name}{nearest(name, names())}")
+    return SHIPPED / f"{name}.yaml"
+
+
+def _merged_file(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
+    """The values of a file over those that it inherits."""
+    if path.resolve() in heirs:
+        raise UsageError(f"{path} inherits from itself, by way of {heirs[-1].name}")
+    values = _read(path)
+    parent = values.pop("inherits", None)
+    with _blaming(path):
+        _check_layer(values)
+        values.setdefault("name", _default_name(path))
+        if parent is None:
+            return values
+        if not isinstance(parent, str):
+            raise UsageError(f"inherits has to be the name of one recipe, not {parent}")
+        ancestor = _find(parent, path.parent)
+    inherited = _merged_file(ancestor, (*heirs, path.resolve()))
+    inherited.pop("description", None)
+    with _blaming(path):
+        return _merge(inherited, values)
+
+
+@contextlib.contextmanager
+def _blaming(source: str | Path) -> Iterator[None]:
+    """Puts the file or recipe at fault before the message of a UsageError."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from None
+
+
+def _default_name(path: Path) -> str:
+    """The recipe's name by its file: with the folder for a shipped one, so that voc/x and coco/x differ."""
+    path = path.resolve().with_suffix("")
+    return path.relative_to(SHIPPED).as_posix() if SHIPPED in path.parents else path.name
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text("utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} is not a readable recipe: {_first_problem(error)}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} is not a recipe: its top has to be a map of keys")
+    return values
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    """'a.b=value' as nested maps."""
+    path, equals, text = override.partition("=")
+    if not equals or not path.strip():
+        raise UsageError(f"--set {override}: write KEY=VALUE, as in train.batch_size=16")
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {override}: the value is not YAML: {_first_problem(error)}") from None
+    for key in reversed(path.strip().split(".")):
+        value = {key: value}
+    return value
+
+
+def _first_problem(error: Exception) -> str:
+    """What is wrong and in which line, on one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    return str(error).splitlines()[0]
+
+
+def _check_layer(values: Mapping[str, Any]) -> None:
+    """Refuses unknown keys and wrong types in one file or override, where they can be told whose they are."""
+    build(Recipe, values, partial=True)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Both maps, key by key, `above` winning; null takes a stage away."""
+    merged = dict(below)
+    for key, value in above.items():
+        if path == "stages" and value is None:
+            if key not in merged:
+                raise UsageError(f"stages.{key}: there is no such stage to take away{nearest(key, merged)}")
+            del merged[key]
+        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value, key)
+        else:
+            merged[key] = value
+    return merged

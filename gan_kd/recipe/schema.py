@@ -1,0 +1,255 @@
+"""The typed recipe, the only input of a run: every knob with its unit, its default and its bounds.
+
+A knob's documentation is metadata, so that `python -m gan_kd recipes --show NAME` prints it beside the value.
+Types are plain: str, int, float, bool, None, lists of them, and further dataclasses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+# Backbones of an SSD by the stride of its first map: 16 gives six maps (paper, figure 2), 8 gives seven, or
+# six larger ones, with other anchors, so that the two families cannot share a head.
+FIRST_STRIDE = {
+    "mobilenet0.25": 16, "mobilenet0.5": 16, "mobilenet0.75": 16, "mobilenet1.0": 16, "mobilenetv2_1.0": 16,
+    "resnet18_v1": 16, "resnet50_v1": 16, "resnet101_v2": 16,
+    "resnet34_v1b": 8, "resnet152_v2": 8, "vgg16_atrous": 8,
+}  # fmt: skip
+# Those whose extra layers fit certain inputs only, in px.
+FIXED_SIZES = {"vgg16_atrous": (300, 512), "resnet34_v1b": (300,)}
+# Detectors with weights published in GluonCV's model zoo, as (input px, backbone), by data set.
+ZOO_WEIGHTS = {
+    "voc": {(300, "vgg16_atrous"), (512, "vgg16_atrous"), (512, "resnet50_v1"), (512, "resnet101_v2"),
+            (512, "mobilenet1.0")},
+    "coco": {(300, "vgg16_atrous"), (512, "vgg16_atrous"), (512, "resnet50_v1"), (512, "mobilenet1.0"),
+             (300, "resnet34_v1b")},
+}  # fmt: skip
+
+
+def knob(
+    doc: str,
+    default: Any = dataclasses.MISSING,
+    *,
+    make: Callable[[], Any] | None = None,
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    in_hash: bool = True,
+) -> Any:
+    """A dataclass field with its documentation and what is checked: the values allowed, bounds of a number.
+
+    Without a default and `make` (the factory of one) the recipe must give the key. Choices and bounds of a
+    list hold for its elements. `in_hash` False marks what changes neither parameters nor mAP (see
+    recipe_hash).
+    """
+    bounds = {"least": least, "above": above, "most": most, "below": below}
+    metadata = {"doc": doc, "choices": choices, "bounds": bounds, "in_hash": in_hash}
+    if make is not None:
+        return dataclasses.field(default_factory=make, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Published:
+    """The row and column of a published table that this recipe reproduces."""
+
+    table: int = knob("number of the paper's table", least=1, most=3)
+    row: str = knob("student, as the table writes it")
+    column: str = knob("teacher or method, as the table writes it")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Drawn data (data/demo.py), used where data.dataset is demo."""
+
+    train: int = knob("images to draw for training", 600, least=1)
+    test: int = knob("images to draw for the test", 200, least=1)
+    seed: int = knob("seed of the drawing", 233, least=0)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the images and boxes are, and what is made of them."""
+
+    dataset: str = knob(
+        "layout: voc, coco, folder (any VOC-format folder) or demo (drawn into root)",
+        "voc",
+        choices=("voc", "coco", "folder", "demo"),
+    )
+    root: str = knob(
+        "path; ~ is expanded, relative paths start at the current folder",
+        "~/.mxnet/datasets/voc",
+        in_hash=False,
+    )
+    train: list[str] = knob(
+        "training splits: 2007/trainval (voc), train2017 (coco), train (folder, demo)",
+        make=lambda: ["2007/trainval", "2012/trainval"],
+    )
+    val: list[str] = knob("test splits, written likewise", make=lambda: ["2007/test"])
+    classes: str | list[str] = knob(
+        "voc, coco, annotations (names found in train, sorted), a text file of names, or a list", "voc"
+    )
+    unknown_classes: str = knob(
+        "a class that is not in the list: report (an error) or ignore", "report", choices=("report", "ignore")
+    )
+    on_error: str = knob("an image that the check refuses: stop or skip", "stop", choices=("stop", "skip"))
+    size: int = knob("side of the square network input, px", 512, least=64, most=2048)
+    demo: Demo = knob("", make=Demo)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The large SSD."""
+
+    backbone: str = knob("network under the SSD", "resnet50_v1", choices=tuple(FIRST_STRIDE))
+    init: str = knob("backbone before training: imagenet (download), random, or a .params file", "imagenet")
+    weights: str | None = knob(
+        "trained detector: zoo (GluonCV's) or a .params file, teacher stages being dropped; or null", None
+    )
+    min_map: float = knob("no student is trained with a teacher below this mAP, %", 0.0, least=0, most=100)
+
+
+@dataclass(frozen=True)
+class Student:
+    """The small SSD; baseline, control and distilled start from the same backbone."""
+
+    backbone: str = knob("network under the SSD", "mobilenet1.0", choices=tuple(FIRST_STRIDE))
+    init: str = knob("backbone before training: imagenet (download), random, or a .params file", "imagenet")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """MXNet's SGD or Adam."""
+
+    name: str = knob("sgd or adam", "sgd", choices=("sgd", "adam"))
+    lr: float = knob("learning rate", 0.001, above=0)
+    momentum: float = knob("sgd only", 0.9, least=0, below=1)
+    wd: float = knob("weight decay: L2 added to the gradient", 0.0005, least=0)
+    beta1: float = knob("adam only: decay of the first moment", 0.5, least=0, below=1)
+    beta2: float = knob("adam only: decay of the second moment", 0.999, least=0, below=1)
+    clip_gradient: float | None = knob("gradient elements are clipped to +- this; null: not", None, above=0)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over a stage."""
+
+    name: str = knob("step (x factor at each point) or cosine (to zero)", "step", choices=("step", "cosine"))
+    at: list[float] = knob(
+        "step only: fractions of the stage (below 1) or epochs (from 1 on)", make=lambda: [0.8], above=0
+    )
+    factor: float = knob("step only", 0.1, above=0, most=1)
+    warmup_batches: int = knob("first batches over which the rate rises linearly from 0", 0, least=0)
+
+
+@dataclass(frozen=True)
+class Gan:
+    """The adversary: D-Net and how it learns (paper, section 3)."""
+
+    weight: float = knob("of mean D(S(x)) in the student's loss", 1.0, least=0)
+    width: int = knob("channels of each D-Net", 512, least=1)
+    norm: str = knob(
+        "normalisation in D-Net but its first block", "batch", choices=("batch", "instance", "none")
+    )
+    clamp: float = knob("D's weights stay within +- this", 0.03, above=0)
+    critic_steps: int = knob("D steps for each student step", 1, least=1)
+    warmup_epochs: int = knob("epochs before the stage's own in which D alone learns", 0, least=0)
+    optimizer: Optimizer = knob("", make=lambda: Optimizer("adam", lr=0.0005, wd=0.0))
+    schedule: Schedule = knob("", make=Schedule)
+
+
+@dataclass(frozen=True)
+class CosineAttention:
+    """1 - cosine similarity of attention maps (our reading; the paper names it only)."""
+
+    weight: float = knob("in the student's loss", 1.0, least=0)
+
+
+@dataclass(frozen=True)
+class Distill:
+    """What the student learns from the teacher."""
+
+    head: str = knob(
+        "predictors of the distilled student: teacher's or its own", "teacher", choices=("teacher", "student")
+    )
+    gan: Gan = knob("", make=Gan)
+    cosine_attention: CosineAttention = knob("", make=CosineAttention)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training of one network; later stages of the same network go on from it."""
+
+    trains: str = knob(
+        "teacher, baseline (student's own SSD), control (adapters, teacher's head), distilled",
+        choices=("teacher", "baseline", "control", "distilled"),
+    )
+    epochs: int = knob("passes over the training images", least=1)
+    optimizer: Optimizer = knob("", make=Optimizer)
+    schedule: Schedule = knob("", make=Schedule)
+    distillers: list[str] = knob(
+        "distilled only: gan, cosine_attention, both, or none", make=list, choices=("gan", "cosine_attention")
+    )
+
+
+@dataclass(frozen=True)
+class Train:
+    """How the stages run."""
+
+    batch_size: int = knob("images a step, over all contexts", 32, least=1)
+    num_workers: int = knob("loader processes; 0 loads in the training process", 4, least=0, in_hash=False)
+    seed: int = knob("of weights, order and augmentation", 233, least=0, most=2**32 - 1)
+    contexts: list[str] = knob(
+        "devices: gpu:0, gpu:1, ... or cpu:0, ...", make=lambda: ["cpu:0"], in_hash=False
+    )
+    log_interval: int = knob("batches between log lines", 100, least=1, in_hash=False)
+    val_interval: int = knob("epochs between evaluations; the last is always evaluated", 1, least=1)
+    keep: int = knob("checkpoints kept, beside the best parameters", 3, least=1, in_hash=False)
+    amp: bool = knob("float16 where it is safe (GPUs only)", False)
+    syncbn: bool = knob("BatchNorm statistics over all contexts", False)
+
+
+@dataclass(frozen=True)
+class Eval:
+    """How a network is measured."""
+
+    metric: str = knob(
+        "voc07 (11 points), voc10 (area under the curve) or coco (AP at 0.50:0.95)",
+        "voc07",
+        choices=("voc07", "voc10", "coco"),
+    )
+    iou: float = knob("overlap of a hit (voc07, voc10)", 0.5, above=0, most=1)
+    batch_size: int = knob("images a forward pass, over all contexts", 32, least=1, in_hash=False)
+    nms: float = knob("overlap above which the lower-scored box goes", 0.45, above=0, most=1)
+    nms_topk: int = knob("boxes that enter suppression", 400, least=1)
+    post_nms: int = knob("boxes that leave it", 100, least=1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run is made of."""
+
+    name: str = knob("of the folder under runs/ (default: the file's name)", in_hash=False)
+    description: str = knob("what it trains, on one line", "", in_hash=False)
+    published: Published | None = knob("place in the paper's tables, or null", None, in_hash=False)
+    data: Data = knob("", make=Data)
+    teacher: Teacher = knob("", make=Teacher)
+    student: Student = knob("", make=Student)
+    distill: Distill = knob("", make=Distill)
+    stages: dict[str, Stage] = knob("by name, in the order of training", make=dict)
+    train: Train = knob("", make=Train)
+    eval: Eval = knob("", make=Eval)
+
+    def trains(self, *networks: str) -> bool:
+        """Whether any stage trains one of these networks."""
+        return any(stage.trains in networks for stage in self.stages.values())
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any stage trains the teacher or learns from it."""
+        return self.trains("teacher", "control", "distilled")

@@ -1,0 +1,274 @@
+"""The plots of a report, one PNG each. Imported only where something is drawn, for Matplotlib takes a second to load.
+
+Every function takes networks of a run and a file, and draws nothing and returns False where there is nothing to draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gan_kd.report.run import Network, number
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers and in grey print.
+COLOURS = {"teacher": "#3f4650", "baseline": "#0072b2", "control": "#009e73", "distilled": "#d55e00"}
+INK, SOFT, GRID = "#1c2024", "#5d666f", "#e6e9ed"
+LOSSES = {
+    "conf": "classification loss L_conf",
+    "loc": "box loss L_loc (smooth L1)",
+    "adversarial": "adversarial loss, mean D(student)",
+    "cosine_attention": "cosine attention loss",
+}
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.edgecolor": "#b9c0c8",
+    "axes.labelcolor": SOFT,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "text.color": INK,
+    "lines.solid_capstyle": "round",
+}
+BATCHES = "batches this network was trained on"
+
+
+def styled(draw: Callable[..., bool]) -> Callable[..., bool]:
+    """`draw` under this file's style, without touching the caller's."""
+
+    def wrapped(*arguments: Any) -> bool:
+        with rc_context(STYLE):
+            return draw(*arguments)
+
+    wrapped.__doc__ = draw.__doc__
+    return wrapped
+
+
+def save(figure: Figure, path: Path, dpi: int = 120) -> None:
+    """Write `figure`, without the date and the version that would make equal pictures differ."""
+    figure.savefig(path, dpi=dpi, facecolor="white", metadata={"Software": None})
+
+
+@styled
+def map_curves(networks: Sequence[Network], path: Path) -> bool:
+    """mAP on the validation images over training; the best epoch is marked. A network only evaluated is a dashed line."""
+    figure = Figure(figsize=(8.6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    ends = []
+    for network in networks:
+        step, value = _series(network.evals, lambda record: record.get("map"))
+        colour = COLOURS[network.name]
+        if step.size:
+            axes.plot(step, value, color=colour, lw=1.8, marker="o", ms=2.5 if step.size > 1 else 5)
+            best = int(np.argmax(value))
+            axes.plot(step[best], value[best], "o", ms=7, mfc="white", mec=colour, mew=1.8)
+            ends.append((value[-1], f"{network.name}, best {value[best]:.1f}", colour))
+        elif network.map is not None:
+            axes.axhline(network.map, color=colour, lw=1.4, ls=(0, (5, 3)))
+            ends.append((network.map, f"{network.name} {network.map:.1f}", colour))
+    if not ends:
+        return False
+    axes.set(title="mAP on the validation images", ylabel="mAP (%)", xlabel=BATCHES)
+    axes.set_ylim(bottom=0)
+    _finish(axes, ends, _changes(networks))
+    save(figure, path)
+    return True
+
+
+@styled
+def losses(networks: Sequence[Network], path: Path) -> bool:
+    """One panel a loss, one line a network; the critic's own loss is in `critic`."""
+    named = {name for network in networks for record in network.trains for name in record.get("losses") or {}}
+    known = [name for name in LOSSES if name in named] + sorted(named - set(LOSSES) - {"critic"})
+    panels = []
+    for name in known:
+        lines = [(network, *_series(network.trains, lambda r, n=name: (r.get("losses") or {}).get(n))) for network in networks]
+        if any(step.size for _, step, _ in lines):
+            panels.append((name, [line for line in lines if line[1].size]))
+    if not panels:
+        return False
+    rows = (len(panels) + 1) // 2
+    figure = Figure(figsize=(8.6, 2.7 * rows), layout="constrained")
+    grid = figure.subplots(rows, 2, squeeze=False).ravel()
+    for axes, (name, lines) in zip(grid, panels):
+        ends = []
+        for network, step, value in lines:
+            ends.append((_curve(axes, step, value, COLOURS[network.name]), network.name, COLOURS[network.name]))
+        values = np.concatenate([value for _, _, value in lines])
+        if values.min() > 0 and values.max() > 20 * np.median(values):
+            axes.set_yscale("log")
+        axes.set(title=LOSSES.get(name, name), ylabel="loss", xlabel=BATCHES)
+        _finish(axes, ends, _changes([network for network, _, _ in lines]))
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    save(figure, path)
+    return True
+
+
+@styled
+def critic(networks: Sequence[Network], path: Path) -> bool:
+    """D's mean score of the teacher's maps (real) and of the student's (fake), and their difference L_D."""
+    records = [record for network in networks if network.name == "distilled" for record in network.trains]
+    real, fake = (_series(records, lambda record, k=key: record.get(k)) for key in ("critic_real", "critic_fake"))
+    step, loss = _series(records, lambda record: (record.get("losses") or {}).get("critic"))
+    if not (real[0].size and fake[0].size and step.size):
+        return False
+    figure = Figure(figsize=(8.6, 2.9), layout="constrained")
+    scores, difference = figure.subplots(1, 2)
+    ends = [
+        (_curve(scores, *real, COLOURS["teacher"]), "real", COLOURS["teacher"]),
+        (_curve(scores, *fake, COLOURS["distilled"]), "fake", COLOURS["distilled"]),
+    ]
+    scores.set(title="real: D(teacher), fake: D(student)", ylabel="mean score of a map", xlabel=BATCHES)
+    _finish(scores, ends, [])
+    purple = "#8f4a8b"
+    end = _curve(difference, step, loss, purple)
+    difference.axhline(0, color=SOFT, lw=0.9)
+    difference.set(title="L_D = D(teacher) - D(student)", ylabel="sum over the maps", xlabel=BATCHES)
+    _finish(difference, [(end, "L_D", purple)], [])
+    save(figure, path)
+    return True
+
+
+@styled
+def learning_rate(networks: Sequence[Network], path: Path) -> bool:
+    """Learning rate of each network's own optimiser."""
+    figure = Figure(figsize=(8.6, 2.4), layout="constrained")
+    axes = figure.subplots()
+    ends, seen = [], []
+    for network in networks:
+        step, value = _series(network.trains, lambda record: record.get("lr"))
+        if step.size:
+            axes.plot(step, value, color=COLOURS[network.name], lw=1.8, drawstyle="steps-post")
+            ends.append((value[-1], network.name, COLOURS[network.name]))
+            seen.append(value)
+    if not ends:
+        return False
+    rates = np.concatenate(seen)
+    if rates.min() > 0 and rates.max() > 5 * rates.min():
+        axes.set_yscale("log")
+    axes.set(title="learning rate", ylabel="learning rate", xlabel=BATCHES)
+    _finish(axes, ends, _changes(networks))
+    save(figure, path)
+    return True
+
+
+@styled
+def class_bars(networks: Sequence[Network], path: Path) -> bool:
+    """AP of every class, one bar a network, at most 20 classes a row."""
+    shown = [network for network in networks if network.ap]
+    classes = list(dict.fromkeys(name for network in shown for name in network.ap))
+    if not classes:
+        return False
+    groups = np.array_split(np.arange(len(classes)), (len(classes) + 19) // 20)
+    figure = Figure(figsize=(8.6, 0.4 + 2.6 * len(groups)), layout="constrained")
+    width = 0.8 / len(shown)
+    for row, (axes, group) in enumerate(zip(figure.subplots(len(groups), 1, squeeze=False).ravel(), groups)):
+        place = np.arange(len(group))
+        for index, network in enumerate(shown):
+            values = [network.ap.get(classes[k], 0.0) for k in group]
+            bars = axes.bar(
+                place + (index - (len(shown) - 1) / 2) * width, values, width * 0.92,
+                color=COLOURS[network.name], label=network.name,
+            )  # fmt: skip
+            if len(group) <= 8:
+                axes.bar_label(bars, fmt="%.0f", fontsize=7.5, color=SOFT, padding=1.5)
+        slanted = len(group) > 8
+        axes.set_xticks(
+            place, [classes[k] for k in group], rotation=40 if slanted else 0, ha="right" if slanted else "center",
+            rotation_mode="anchor", color=INK,
+        )  # fmt: skip
+        axes.tick_params(axis="x", length=0)
+        axes.set(ylabel="AP (%)", xlim=(-0.6, len(group) - 0.4), ylim=(0, 105))
+        if row == 0:
+            axes.set_title("average precision by class")
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(shown), frameon=False, borderpad=0)
+    save(figure, path)
+    return True
+
+
+@styled
+def seed_curves(runs: Sequence[Sequence[Network]], path: Path) -> bool:
+    """mAP curves of several seeds: one thin line a seed, a thick one for their mean where all seeds were evaluated."""
+    figure = Figure(figsize=(8.6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    ends = []
+    for name, colour in COLOURS.items():
+        lines = [_series(n.evals, lambda record: record.get("map")) for networks in runs for n in networks if n.name == name]
+        lines = [line for line in lines if line[0].size]
+        for step, value in lines:
+            axes.plot(step, value, color=colour, lw=0.9, alpha=0.55)
+        shared = sorted(set.intersection(*(set(step) for step, _ in lines))) if lines else []
+        if shared:
+            mean = np.mean([[value[list(step).index(x)] for x in shared] for step, value in lines], axis=0)
+            axes.plot(shared, mean, color=colour, lw=2.2)
+            ends.append((mean[-1], f"{name} {mean[-1]:.1f}", colour))
+    if not ends:
+        return False
+    axes.set(title="mAP on the validation images, mean and single seeds", ylabel="mAP (%)", xlabel=BATCHES)
+    axes.set_ylim(bottom=0)
+    _finish(axes, ends, [])
+    save(figure, path)
+    return True
+
+
+def _series(records: Sequence[dict[str, Any]], get: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and finite values of `get(record)`, float64 (n,) each, in the order of the file."""
+    pairs = [(number(record.get("step")), number(get(record))) for record in records]
+    kept = [(step, value) for step, value in pairs if step is not None and value is not None]
+    both = np.array(kept, dtype=np.float64).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
+def _curve(axes: Axes, step: np.ndarray, value: np.ndarray, colour: str) -> float:
+    """Draw a noisy series: long ones pale, with their running mean over it. The last value drawn in full colour."""
+    window = value.size // 40
+    if window < 2:
+        axes.plot(step, value, color=colour, lw=1.6, marker="o" if value.size == 1 else None)
+        return float(value[-1])
+    axes.plot(step, value, color=colour, lw=0.6, alpha=0.3)
+    mean = np.convolve(value, np.ones(window) / window, mode="valid")
+    axes.plot(step[window - 1 :], mean, color=colour, lw=1.8)
+    return float(mean[-1])
+
+
+def _changes(networks: Sequence[Network]) -> list[tuple[float, str]]:
+    """Step and name of every later stage of the distilled network, e.g. where `finetune` switches the adversary off."""
+    changes: list[tuple[float, str]] = []
+    stage: Optional[str] = None
+    for network in networks:
+        for record in network.trains if network.name == "distilled" else ():
+            if stage is not None and record.get("stage") != stage and number(record.get("step")) is not None:
+                changes.append((float(record["step"]), str(record.get("stage"))))
+            stage = record.get("stage")
+    return changes
+
+
+def _finish(axes: Axes, ends: Sequence[tuple[float, str, str]], changes: Sequence[tuple[float, str]]) -> None:
+    """Label every line at the right edge, pushed apart where they would overlap; mark the stages; thousands as k."""
+    for step, stage in changes:
+        axes.axvline(step, color=SOFT, lw=0.9, ls=":")
+        axes.annotate(f"{stage} ", (step, 1), xycoords=("data", "axes fraction"), fontsize=8, color=SOFT, va="top", ha="right")
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if abs(x) >= 1000 else f"{x:g}")
+    axes.margins(x=0.01)
+    gap = 12.5 / (axes.get_position().height * axes.figure.get_size_inches()[1] * 72)
+    to_axes = axes.transScale + axes.transLimits
+    lowest = -gap
+    for place, text, colour in sorted((float(to_axes.transform((0, value))[1]), text, colour) for value, text, colour in ends):
+        lowest = max(place, lowest + gap)
+        axes.annotate(text, (1.012, lowest), xycoords="axes fraction", color=colour, fontsize=9, va="center")

@@ -1,0 +1,134 @@
+"""The numbers published for GAN-KD (arXiv 1906.08467, its README and the GluonCV model zoo) as data, in percent.
+
+Rows and columns are named as the tables write them; column `none` is the student trained without distillation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Optional, Union
+
+from gan_kd.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Table:
+    """One published table: `rows[row][column]` in percent; a cell that the table leaves empty is absent."""
+
+    caption: str
+    corner: str
+    columns: tuple[str, ...]
+    rows: dict[str, dict[str, float]]
+
+
+TABLES: dict[Union[int, str], Table] = {
+    1: Table(
+        "VOC07 test, trained on VOC07+12 trainval, 512 px, mAP (%)",
+        "student",
+        ("none", "VGG16", "ResNet50", "ResNet101", "ResNet50 + cosine attention"),
+        {
+            "MobileNetV1": {
+                "none": 75.4,
+                "VGG16": 77.3,
+                "ResNet50": 77.7,
+                "ResNet101": 77.6,
+                "ResNet50 + cosine attention": 78.4,
+            },
+            "MobileNetV2": {"none": 75.9, "VGG16": 77.2, "ResNet50": 77.7, "ResNet101": 77.5},
+            "ResNet18": {"none": 74.8, "VGG16": 77.2, "ResNet50": 77.6, "ResNet101": 77.3},
+        },
+    ),
+    2: Table(
+        "COCO val2017 (an older copy of the paper says test), trained on train2017, 512 px, AP (%)",
+        "student",
+        ("none", "ResNet50"),
+        {
+            "MobileNetV1_0.75": {"none": 18.0, "ResNet50": 23.0},
+            "MobileNetV1": {"none": 21.7, "ResNet50": 25.4},
+            "MobileNetV2": {"none": 22.0, "ResNet50": 24.6},
+        },
+    ),
+    3: Table(
+        "VOC07 test, trained on VOC07 trainval, Faster R-CNN ResNet50, teacher ResNet101 (74.8 or more), mAP (%)",
+        "detector",
+        ("none", "ResNet101 + cosine attention", "Fine-grained Feature Imitation"),
+        {
+            "RoIPooling": {"none": 67.0, "ResNet101 + cosine attention": 73.8},
+            "RoIAlign": {"none": 71.7, "ResNet101 + cosine attention": 74.0},
+            "arXiv 1906.03609": {"none": 69.0, "Fine-grained Feature Imitation": 72.0},
+        },
+    ),
+    "zoo": Table(
+        "SSDs of the GluonCV model zoo at 512 px (ResNet101: 79 or more, by the authors of the paper)",
+        "backbone",
+        ("VOC07 test, mAP (%)", "COCO val2017, AP (%)"),
+        {
+            "ResNet50": {"VOC07 test, mAP (%)": 80.1, "COCO val2017, AP (%)": 30.6},
+            "VGG16": {"VOC07 test, mAP (%)": 79.2},
+            "ResNet101": {"VOC07 test, mAP (%)": 79.0},
+            "MobileNetV1": {"VOC07 test, mAP (%)": 75.4, "COCO val2017, AP (%)": 21.7},
+        },
+    ),
+}
+
+# Column of the zoo's table where the teacher of that table's students is found; table 3 names its teacher in the caption.
+_ZOO_COLUMNS = {1: "VOC07 test, mAP (%)", 2: "COCO val2017, AP (%)"}
+
+
+def lookup(table: Union[int, str], row: str, column: str = "none") -> Optional[float]:
+    """Published value in percent, None where the table leaves the cell empty; the default column is the baseline.
+
+    Raises UsageError, with the names that there are, for a table, row or column that does not exist.
+    """
+    if table not in TABLES:
+        raise UsageError(f"there is no published table {table}; there are {', '.join(map(str, TABLES))}")
+    found = TABLES[table]
+    if row not in found.rows:
+        raise UsageError(f"published table {table} has no row {row!r}; it has {', '.join(found.rows)}")
+    if column not in found.columns:
+        raise UsageError(f"published table {table} has no column {column!r}; it has {', '.join(found.columns)}")
+    return found.rows[row].get(column)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was published for one recipe; `values`: percent by network (teacher, baseline, distilled), absent if not."""
+
+    table: int
+    row: str
+    column: str
+    caption: str
+    values: dict[str, float]
+    note: str
+
+
+def for_recipe(recipe: Mapping[str, Any]) -> Optional[Row]:
+    """The row that `published` in a recipe (its mapping, as in recipe.yaml) names; None where it names none.
+
+    Raises UsageError as `lookup` does.
+    """
+    named = recipe.get("published")
+    if named is None:
+        return None
+    table, row, column = named["table"], named["row"], named["column"]
+    values = {"baseline": lookup(table, row)}
+    if column != "none":
+        values["distilled"] = lookup(table, row, column)
+    teacher = column.split(" + ")[0]
+    if table in _ZOO_COLUMNS and teacher in TABLES["zoo"].rows:
+        values["teacher"] = lookup("zoo", teacher, _ZOO_COLUMNS[table])
+    note = ""
+    if table in _ZOO_COLUMNS and values["baseline"] == TABLES["zoo"].rows.get(row, {}).get(_ZOO_COLUMNS[table]):
+        note = "The published baseline equals the model zoo's number exactly, so it may be copied rather than trained."
+    known = {network: value for network, value in values.items() if value is not None}
+    return Row(table, row, column, TABLES[table].caption, known, note)
+
+
+def markdown(table: Union[int, str]) -> str:
+    """One published table in Markdown, an empty cell where nothing was published."""
+    found = TABLES[table]
+    lines = [[found.corner, *found.columns], ["---"] * (len(found.columns) + 1)]
+    for row, values in found.rows.items():
+        lines.append([row, *(f"{values[column]:.1f}" if column in values else "" for column in found.columns)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

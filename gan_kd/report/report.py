@@ -1,0 +1,60 @@
+"""Reports as files: report.html and report.md of one run, and of several seeds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from gan_kd.report import page
+from gan_kd.report.run import find_runs, read_run
+from gan_kd.report.single import EVIDENCE, blocks
+from gan_kd.report.summary import make_summary
+
+
+def make_report(run_dir: Path, out: Optional[Path] = None) -> Path:
+    """Write the report of `run_dir` into `out` (default: its folder `report`); the path of report.html.
+
+    The run may be unfinished: what is missing is named on the page. Raises UsageError where `run_dir` is no run folder.
+    """
+    run = read_run(run_dir)
+    folder = run_dir / "report" if out is None else out
+    folder.mkdir(parents=True, exist_ok=True)
+    return page.write(folder, f"{run.name}, seed {run.seed}", blocks(run, folder))
+
+
+def main(paths: Sequence[Path], out: Optional[Path] = None) -> list[Path]:
+    """Reports of every run at or below `paths`, and one over the seeds of each recipe that was run more than once.
+
+    Without `out` they go into the run folders. With it, `out/RECIPE` (slashes as dashes) gets the report and copies of the
+    recipe, the metrics and the log; of several seeds, the summary, and below it one such folder a seed. Prints the path of
+    every report.html and returns them, summaries last. Raises UsageError where a path holds no run.
+    """
+    recipes: dict[str, list[Path]] = {}
+    for folder in find_runs(paths, exclude=out):
+        recipes.setdefault(read_run(folder).name, []).append(folder)
+    reports, summaries = [], []
+    for name, folders in recipes.items():
+        results = None if out is None else out / name.replace("/", "-")
+        single = []
+        for folder in folders:
+            target = results
+            if results is not None and len(folders) > 1:
+                target = results / f"seed-{read_run(folder).seed}"
+            if target is not None:
+                _copy_evidence(folder, target)
+            single.append(make_report(folder, target))
+        reports += single
+        if len(folders) > 1:
+            summaries.append(make_summary(folders, single, results or folders[0].parent / "report"))
+    for path in reports + summaries:
+        print(f"report: {path}")
+    return reports + summaries
+
+
+def _copy_evidence(folder: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for file in EVIDENCE:
+        if (folder / file).is_file():
+            shutil.copyfile(folder / file, target / file)

@@ -1,0 +1,204 @@
+"""A run folder as it is read for a report: complete, still in progress, or damaged at its end.
+
+Nothing here needs the run to be finished: what is absent or not finite is None, and every file that cannot be read is named
+in `Run.problems` so that the page can say so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+
+from gan_kd.errors import UsageError
+
+NETWORKS = ("teacher", "baseline", "control", "distilled")
+
+
+def number(value: Any) -> Optional[float]:
+    """`value` as a float, None where it is absent or not finite (an mAP of NaN was not measured)."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    return None
+
+
+@dataclass
+class Network:
+    """What a run knows of one network. `trains`, `evals`: its metrics.jsonl records; `best`, `eval`: its two files or {}."""
+
+    name: str
+    planned: bool
+    trains: list[dict[str, Any]]
+    evals: list[dict[str, Any]]
+    best: dict[str, Any]
+    eval: dict[str, Any]
+
+    @property
+    def map(self) -> Optional[float]:
+        """Best mAP in percent: of the final evaluation, else the best one of the training log."""
+        logged = [value for value in (number(record.get("map")) for record in self.evals) if value is not None]
+        final = number(self.eval.get("map"))
+        return final if final is not None else max(logged, default=None)
+
+    @property
+    def last_map(self) -> Optional[float]:
+        """mAP in percent after the last epoch."""
+        final = number(self.eval.get("last_map"))
+        return final if final is not None or not self.evals else number(self.evals[-1].get("map"))
+
+    @property
+    def ap(self) -> dict[str, float]:
+        """AP in percent by class: of the final evaluation, else of the best epoch of the training log."""
+        source = self.eval or max(self.evals, key=lambda record: number(record.get("map")) or -1.0, default={})
+        values = {name: number(value) for name, value in (source.get("ap") or {}).items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def shown(self) -> bool:
+        """Whether the recipe trains it or the folder holds anything of it."""
+        return self.planned or bool(self.trains or self.evals or self.best or self.eval)
+
+    @property
+    def status(self) -> str:
+        """One phrase for the page: how far this network is, and what its mAP therefore is."""
+        if number(self.eval.get("map")) is not None:
+            return "evaluated"
+        if self.map is not None:
+            return "not evaluated on its own yet; mAP from the training log"
+        if self.trains:
+            return "in training, no evaluation yet"
+        return "not run here yet" if self.planned else "not run here: the recipe does not train it"
+
+
+@dataclass
+class Run:
+    """One run folder. `recipe`: the mapping in recipe.yaml; `environment`: environment.json or {}."""
+
+    folder: Path
+    recipe: dict[str, Any]
+    environment: dict[str, Any]
+    networks: dict[str, Network]
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return str(self.recipe["name"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.recipe["train"]["seed"])
+
+    @property
+    def difference(self) -> Optional[float]:
+        """mAP of distilled - baseline in percentage points."""
+        student, plain = self.networks["distilled"].map, self.networks["baseline"].map
+        return None if student is None or plain is None else student - plain
+
+    @property
+    def gap_closed(self) -> Optional[float]:
+        """Part of the distance from baseline to teacher that the distilled student gained, percent; None without a distance."""
+        teacher, plain = self.networks["teacher"].map, self.networks["baseline"].map
+        if self.difference is None or teacher is None or plain is None or teacher <= plain:
+            return None
+        return 100.0 * self.difference / (teacher - plain)
+
+    def first(self, key: str, files: Iterable[str] = ("eval", "best")) -> Any:
+        """Value of `key` in the first eval.json or best.json that has it, distilled first; None if none has."""
+        for name in reversed(NETWORKS):
+            for part in files:
+                value = getattr(self.networks[name], part).get(key)
+                if value is not None:
+                    return value
+        return None
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder. Raises UsageError where `folder` is none (no recipe.yaml, or one that is not a recipe)."""
+    source = folder / "recipe.yaml"
+    if not source.is_file():
+        raise UsageError(f"{folder} is not a run folder: it has no recipe.yaml; name a folder like runs/RECIPE/SEED")
+    try:
+        recipe = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        recipe = None
+    parts = ("data", "teacher", "student", "stages", "train")
+    if not isinstance(recipe, dict) or "name" not in recipe or not all(isinstance(recipe.get(p), dict) for p in parts):
+        raise UsageError(f"{source} is not the recipe of a run; train again, or copy the recipe back from results/")
+    problems: list[str] = []
+    records = _records(folder / "metrics.jsonl", problems)
+    planned = {stage["trains"] for stage in recipe["stages"].values()}
+    if recipe["teacher"].get("weights"):
+        planned.add("teacher")
+    networks = {}
+    for name in NETWORKS:
+        own = [record for record in records if record.get("trains") == name]
+        networks[name] = Network(
+            name,
+            name in planned,
+            [record for record in own if record.get("kind") == "train"],
+            [record for record in own if record.get("kind") == "eval"],
+            _json(folder / name / "best.json", problems),
+            _json(folder / name / "eval.json", problems),
+        )
+    return Run(folder, recipe, _json(folder / "environment.json", problems), networks, problems)
+
+
+def find_runs(paths: Iterable[Path], exclude: Optional[Path] = None) -> list[Path]:
+    """Run folders at or below `paths`, sorted; those below `exclude` left out. Raises UsageError where a path holds none."""
+    found: set[Path] = set()
+    for path in paths:
+        if not path.is_dir():
+            raise UsageError(f"{path} is not a folder; name a run folder like runs/RECIPE/SEED, or a folder of runs")
+        below = {source.parent for source in path.rglob("recipe.yaml")}
+        if exclude is not None:
+            below = {run for run in below if exclude.resolve() not in (run.resolve(), *run.resolve().parents)}
+        if not below:
+            raise UsageError(f"{path} holds no run: no recipe.yaml in it or below; train first, into runs/RECIPE/SEED")
+        found |= below
+    return sorted(found)
+
+
+def leaves(values: Any, path: str = "") -> list[tuple[str, str]]:
+    """(dotted key, text) of every value in nested mappings."""
+    if not isinstance(values, dict):
+        return [(path, str(values))]
+    return [leaf for key, value in values.items() for leaf in leaves(value, f"{path}.{key}" if path else str(key))]
+
+
+def _json(path: Path, problems: list[str]) -> dict[str, Any]:
+    """JSON object in `path`; {} where it is absent, or is none (then noted in `problems`)."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        problems.append(f"{path.parent.name}/{path.name} could not be read and is left out")
+        return {}
+    return value
+
+
+def _records(path: Path, problems: list[str]) -> list[dict[str, Any]]:
+    """Records of metrics.jsonl in their order. A line cut short at the end is normal while a run writes; others are noted."""
+    if not path.is_file():
+        problems.append("metrics.jsonl is not there: nothing was trained yet, or the file was removed")
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    records, broken = [], 0
+    for index, line in enumerate(lines):
+        try:
+            record = json.loads(line) if line.strip() else None
+        except ValueError:
+            broken += index < len(lines) - 1
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    if broken:
+        problems.append(f"metrics.jsonl: {broken} unreadable line(s) left out")
+    return records

@@ -1,0 +1,25 @@
+"""What every test shares. Loaded before any test module, so `compat` comes before MXNet here too."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# One thread a process: these networks are too small to gain from more, and tests run in several processes.
+# OpenMP reads it when MXNet is loaded; a process that a test starts inherits it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from gan_kd import compat  # noqa: F401
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real images and ImageNet weights beside the project; skips where it is not there."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip("real images and weights (../shared) are not beside this checkout")
+    return folder

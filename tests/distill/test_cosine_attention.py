@@ -1,0 +1,74 @@
+"""Cosine attention against NumPy written from the definition in the module, and its gradient."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd
+
+from gan_kd.distill.cosine_attention import CosineAttention, attention
+
+SHAPES = [(3, 8, 6, 6), (3, 5, 2, 2), (3, 4, 1, 1)]
+
+
+def maps(seed, requires_grad=False):
+    rng = np.random.default_rng(seed)
+    arrays = [mx.nd.array(rng.standard_normal(shape)) for shape in SHAPES]
+    for array in arrays if requires_grad else []:
+        array.attach_grad()
+    return arrays
+
+
+def by_definition(teacher, student, weight):
+    """mean over maps and samples of 1 - cos, attention = sum over channels of squares, flattened."""
+    values = []
+    for t, s in zip(teacher, student):
+        a, b = ((x.asnumpy() ** 2).sum(axis=1).reshape(len(x), -1) for x in (t, s))
+        cosines = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+        values.append((1 - cosines).mean())
+    return weight * np.mean(values)
+
+
+def test_attention_has_unit_length():
+    lengths = np.linalg.norm(attention(maps(0)[0]).asnumpy(), axis=1)
+    np.testing.assert_allclose(lengths, 1, rtol=1e-6)
+
+
+def test_loss_equals_the_definition():
+    teacher, student = maps(0), maps(1)
+    loss = CosineAttention(weight=2.5).losses(teacher, student, batch_size=3)["cosine_attention"]
+    assert loss.shape == (1,)
+    assert loss.asscalar() == pytest.approx(by_definition(teacher, student, 2.5), rel=1e-5)
+
+
+def test_loss_of_equal_maps_is_zero_whatever_their_scale():
+    teacher = maps(0)
+    loss = CosineAttention(1.0).losses(teacher, [3 * m for m in teacher], batch_size=3)["cosine_attention"]
+    assert loss.asscalar() == pytest.approx(0, abs=1e-6)
+
+
+def test_devices_add_up_to_the_batch_mean():
+    teacher, student, distiller = maps(0), maps(1), CosineAttention(1.0)
+    whole = distiller.losses(teacher, student, 3)["cosine_attention"].asscalar()
+    parts = [
+        distiller.losses([t[rows] for t in teacher], [s[rows] for s in student], 3)["cosine_attention"].asscalar()
+        for rows in (slice(0, 2), slice(2, 3))
+    ]
+    assert sum(parts) == pytest.approx(whole, rel=1e-5)
+
+
+def test_gradient_passes_finite_differences():
+    teacher, student = maps(0), maps(1, requires_grad=True)
+    distiller = CosineAttention(1.0)
+    with autograd.record():
+        loss = distiller.losses(teacher, student, 3)["cosine_attention"]
+    loss.backward()
+    rng = np.random.default_rng(2)
+    for index, shape in enumerate(SHAPES[:2]):  # the cosine of 1x1 maps is always 1
+        direction = rng.standard_normal(shape)
+        sides = []
+        for sign in (1, -1):
+            moved = list(student)
+            moved[index] = student[index] + mx.nd.array(sign * 1e-2 * direction)
+            sides.append(by_definition(teacher, moved, 1.0))
+        numeric = (sides[0] - sides[1]) / 2e-2
+        assert (student[index].grad.asnumpy() * direction).sum() == pytest.approx(numeric, rel=2e-2)

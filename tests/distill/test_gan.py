@@ -1,0 +1,175 @@
+"""The WGAN losses, clamping and the separation of D's step from the student's, against NumPy from the equations."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd
+
+from gan_kd.distill.gan import GanDistiller
+from gan_kd.engine.optim import Position
+from gan_kd.recipe import Gan, Optimizer
+
+CHANNELS, SIZES, BATCH = [8, 6, 4], [8, 4, 1], 4
+HERE = Position(0, 10, 1)
+
+
+def maps(seed, contexts=(mx.cpu(0),), grad=False):
+    """The same batch whatever the number of devices: one list of maps a device."""
+    rng = np.random.default_rng(seed)
+    whole = [rng.standard_normal((BATCH, c, s, s)).astype("float32") for c, s in zip(CHANNELS, SIZES)]
+    devices = []
+    for rows, context in zip(np.array_split(np.arange(BATCH), len(contexts)), contexts):
+        devices.append([mx.nd.array(m[rows], ctx=context) for m in whole])
+        for m in devices[-1] if grad else []:
+            m.attach_grad()
+    return devices
+
+
+def distiller(contexts=(mx.cpu(0),), **config):
+    mx.random.seed(7)
+    return GanDistiller(Gan(**{"width": 8, **config}), CHANNELS, SIZES, contexts)
+
+
+def weights(gan):
+    return {name: p.data(p.list_ctx()[0]).asnumpy().copy() for name, p in gan.dnet.collect_params().items()}
+
+
+def scores(gan, device_maps):
+    """D's scores as training sees them (batch statistics), NumPy, one (n,) a map."""
+    with autograd.train_mode():
+        return [s.asnumpy() for s in gan.dnet(*device_maps)]
+
+
+def test_critic_loss_is_the_mean_difference_summed_over_maps():
+    gan, teacher, student = distiller(), maps(0), maps(1)
+    real, fake = scores(gan, teacher[0]), scores(gan, student[0])
+    expected = sum(np.mean(r - f) for r, f in zip(real, fake))
+    logs = gan.update(teacher, student, BATCH, HERE)
+    assert logs["critic"][0].asscalar() == pytest.approx(expected, rel=1e-4)
+    assert logs["critic_real"][0].asscalar() == pytest.approx(np.mean([r.mean() for r in real]), rel=1e-4)
+    assert logs["critic_fake"][0].asscalar() == pytest.approx(np.mean([f.mean() for f in fake]), rel=1e-4)
+
+
+def test_student_loss_is_the_mean_fake_score_summed_over_maps():
+    gan, teacher, student = distiller(weight=0.5), maps(0), maps(1)
+    expected = 0.5 * sum(f.mean() for f in scores(gan, student[0]))
+    with autograd.record():
+        loss = gan.losses(teacher[0], student[0], BATCH)["adversarial"]
+    assert loss.asscalar() == pytest.approx(expected, rel=1e-4)
+
+
+def test_one_step_of_sgd_moves_every_weight_down_its_gradient():
+    """D minimises L_D: with plain SGD the change of each weight is -lr x dL_D/dw, taken by finite differences."""
+    gan = distiller(norm="none", clamp=10.0, optimizer=Optimizer("sgd", lr=1e-3, momentum=0.0, wd=0.0))
+    teacher, student = maps(0), maps(1)
+    before = weights(gan)
+    gan.update(teacher, student, BATCH, HERE)
+    rng = np.random.default_rng(3)
+
+    def critic_loss(name, values):
+        gan.dnet.collect_params()[name].set_data(mx.nd.array(values))
+        pairs = zip(scores(gan, teacher[0]), scores(gan, student[0]))
+        return sum(np.mean(r.astype("float64") - f) for r, f in pairs)
+
+    after = weights(gan)
+    for name, value in before.items():
+        gan.dnet.collect_params()[name].set_data(mx.nd.array(value))
+    for name, value in before.items():
+        direction = rng.standard_normal(value.shape)
+        step = 2e-4  # small, or LeakyReLU bends within it
+        numeric = (critic_loss(name, value + step * direction) - critic_loss(name, value - step * direction)) / (2 * step)
+        gan.dnet.collect_params()[name].set_data(mx.nd.array(value))
+        analytic = ((before[name] - after[name]) / 1e-3 * direction).sum()
+        assert analytic == pytest.approx(numeric, rel=5e-2, abs=2e-3), name
+
+
+def test_gradient_for_the_student_passes_finite_differences():
+    gan, student = distiller(norm="none"), maps(1, grad=True)
+    with autograd.record():
+        loss = gan.losses([], student[0], BATCH)["adversarial"]
+    loss.backward()
+    rng = np.random.default_rng(4)
+    for index, m in enumerate(student[0]):
+        direction = mx.nd.array(rng.standard_normal(m.shape))
+        moved = [
+            [m + sign * 1e-2 * direction if k == index else other for k, other in enumerate(student[0])]
+            for sign in (1, -1)
+        ]
+        up, down = (sum(s.astype("float64").mean() for s in scores(gan, side)) for side in moved)
+        assert (m.grad * direction).sum().asscalar() == pytest.approx((up - down) / 2e-2, rel=5e-2, abs=1e-4)
+
+
+def test_every_weight_is_clamped_after_the_step_and_statistics_are_not():
+    gan = distiller(clamp=0.03)
+    before = max(np.abs(w).max() for w in weights(gan).values())
+    gan.update(maps(0), maps(1), BATCH, HERE)
+    after = weights(gan)
+    assert before > 0.03
+    for name, parameter in gan.dnet.collect_params().items():
+        if parameter.grad_req != "null":
+            assert np.abs(after[name]).max() <= np.float32(0.03), name
+    assert any(np.abs(after[name]).max() > 0.03 for name in after if name.endswith("running_var"))
+
+
+def test_clamping_holds_on_every_device():
+    contexts = [mx.cpu(0), mx.cpu(1)]
+    gan = distiller(contexts)
+    for _ in range(2):
+        gan.update(maps(0, contexts), maps(1, contexts), BATCH, HERE)
+    for parameter in gan.dnet.collect_params().values():
+        if parameter.grad_req != "null":
+            first, second = (data.asnumpy() for data in parameter.list_data())
+            assert np.abs(first).max() <= np.float32(0.03)
+            np.testing.assert_array_equal(first, second)
+
+
+def test_two_devices_give_the_weights_of_one():
+    """Without BatchNorm, whose statistics are a device's own."""
+    config = {"norm": "none", "optimizer": Optimizer("sgd", lr=0.1, momentum=0.9)}
+    one, two = distiller(**config), distiller([mx.cpu(0), mx.cpu(1)], **config)
+    for _ in range(3):
+        one.update(maps(0), maps(1), BATCH, HERE)
+        two.update(maps(0, [mx.cpu(0), mx.cpu(1)]), maps(1, [mx.cpu(0), mx.cpu(1)]), BATCH, HERE)
+    for a, b in zip(weights(one).values(), weights(two).values()):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_the_critics_step_gives_the_student_no_gradient():
+    student = maps(1, grad=True)
+    distiller().update(maps(0), student, BATCH, HERE)
+    assert all(m.grad.asnumpy().any() == 0 for m in student[0])
+
+
+def test_the_students_step_leaves_the_critic_unchanged():
+    gan, student = distiller(), maps(1, grad=True)
+    gan.update(maps(0), student, BATCH, HERE)
+    before = weights(gan)
+    with autograd.record():
+        loss = gan.losses([], student[0], BATCH)["adversarial"]
+    loss.backward()
+    assert all(m.grad.asnumpy().any() for m in student[0])
+    after = weights(gan)
+    trained = [n for n, p in gan.dnet.collect_params().items() if p.grad_req != "null"]
+    assert all(np.array_equal(before[name], after[name]) for name in trained)
+
+
+def test_several_critic_steps_are_as_many_single_ones():
+    once, twice = distiller(critic_steps=1), distiller(critic_steps=2)
+    for _ in range(2):
+        once.update(maps(0), maps(1), BATCH, HERE)
+    twice.update(maps(0), maps(1), BATCH, HERE)
+    for a, b in zip(weights(once).values(), weights(twice).values()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_state_brings_back_the_same_next_step(tmp_path):
+    gan = distiller()
+    for _ in range(2):
+        gan.update(maps(0), maps(1), BATCH, HERE)
+    mx.nd.save(str(tmp_path / "state"), gan.state())
+    again = distiller()
+    again.load_state(mx.nd.load(str(tmp_path / "state")))
+    for each in (gan, again):
+        each.update(maps(2), maps(3), BATCH, HERE)
+    for a, b in zip(weights(gan).values(), weights(again).values()):
+        np.testing.assert_array_equal(a, b)

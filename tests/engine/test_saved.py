@@ -1,0 +1,200 @@
+"""Saved detectors: the same network comes back, and every wrong file is one sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import signal
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gan_kd.engine.saved import build_detector, load_detector, save_detector
+from gan_kd.errors import RunError, UsageError
+from gan_kd.recipe import Eval, from_dict
+
+SIZE = 128
+CLASSES = ["circle", "square"]
+
+
+def recipe(**student):
+    return from_dict(
+        {
+            "name": "small",
+            "data": {"dataset": "folder", "root": "nowhere", "classes": CLASSES, "size": SIZE},
+            "teacher": {"backbone": "mobilenet0.5", "init": "random"},
+            "student": {"backbone": "mobilenet0.25", "init": "random", **student},
+            "stages": {"plain": {"trains": "baseline", "epochs": 1}},
+        }
+    )
+
+
+def meta(network):
+    backbone = "mobilenet0.5" if network == "teacher" else "mobilenet0.25"
+    with_head = network == "distilled"
+    return {
+        "network": network,
+        "backbone": backbone,
+        "size": SIZE,
+        "classes": CLASSES,
+        "head": "teacher" if with_head else "own",
+        "head_backbone": "mobilenet0.5" if with_head else backbone,
+        "adapters": with_head,
+        "map": 12.5,
+    }
+
+
+@pytest.fixture(scope="module")
+def detectors():
+    """One detector of each kind, with random weights."""
+    mx.random.seed(0)
+    return {
+        "teacher": build_detector("mobilenet0.5", SIZE, CLASSES),
+        "baseline": build_detector("mobilenet0.25", SIZE, CLASSES),
+        "distilled": build_detector("mobilenet0.25", SIZE, CLASSES, head_backbone="mobilenet0.5"),
+    }
+
+
+@pytest.fixture
+def saved(detectors, tmp_path):
+    """The baseline on disk."""
+    path = tmp_path / "best.params"
+    save_detector(detectors["baseline"], path, meta("baseline"))
+    return path
+
+
+def detections(detector):
+    images = mx.nd.array(np.random.default_rng(0).standard_normal((2, 3, SIZE, SIZE)))
+    return np.concatenate([part.asnumpy() for part in detector(images)], axis=2)
+
+
+@pytest.mark.parametrize("network", ["teacher", "baseline", "distilled"])
+@pytest.mark.parametrize("described", [True, False])
+def test_what_was_saved_comes_back(detectors, tmp_path, network, described):
+    path = tmp_path / "run" / "best.params"
+    save_detector(detectors[network], path, meta(network))
+    sidecar = path.with_suffix(".json")
+    expected = json.loads(sidecar.read_text())
+    if not described:
+        sidecar.unlink()
+        del expected["map"]
+    loaded, found = load_detector(path, recipe())
+    np.testing.assert_array_equal(detections(loaded), detections(detectors[network]))
+    assert found == expected
+    assert sorted(file.name for file in path.parent.iterdir()) == (
+        ["best.json", "best.params"] if described else ["best.params"]
+    )
+
+
+def test_described_files_need_no_recipe(detectors, saved):
+    loaded, found = load_detector(saved)
+    np.testing.assert_array_equal(detections(loaded), detections(detectors["baseline"]))
+    assert found["map"] == 12.5
+
+
+def test_suppression_is_the_recipes(saved):
+    few = dataclasses.replace(recipe(), eval=Eval(post_nms=7))
+    assert detections(load_detector(saved, few)[0]).shape == (2, 7, 6)
+
+
+def test_a_changed_file_is_refused(saved):
+    content = bytearray(saved.read_bytes())
+    content[len(content) // 2] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(UsageError, match="best.params: truncated or changed"):
+        load_detector(saved, recipe())
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_a_truncated_file_is_refused(saved, described):
+    saved.write_bytes(saved.read_bytes()[:-100])
+    if not described:
+        saved.with_suffix(".json").unlink()
+    with pytest.raises(UsageError, match="best.params.* truncated"):
+        load_detector(saved, recipe())
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [(b"", "not a params file"), (b"some text", "not a params file"), (b"\x12\x01" + bytes(6), "truncated")],
+)
+def test_a_foreign_file_is_refused(tmp_path, content, message):
+    path = tmp_path / "some.params"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=f"some.params.* {message}"):
+        load_detector(path, recipe())
+
+
+def test_a_network_of_another_recipe_is_refused(detectors, saved, tmp_path):
+    with pytest.raises(UsageError, match="another network, mobilenet0.25; recipe small has .* mobilenet0.75"):
+        load_detector(saved, recipe(backbone="mobilenet0.75"))
+    saved.with_suffix(".json").unlink()
+    with pytest.raises(UsageError, match="no network of recipe small.*mobilenet0.5.*baseline mobilenet0.75"):
+        load_detector(saved, recipe(backbone="mobilenet0.75"))
+
+
+def test_another_input_size_is_refused(detectors, tmp_path):
+    path = tmp_path / "best.params"
+    save_detector(detectors["baseline"], path, {**meta("baseline"), "size": 256})
+    with pytest.raises(UsageError, match="trained at 256 px.*--set data.size=256"):
+        load_detector(path, recipe())
+
+
+def test_a_file_that_says_nothing_needs_a_recipe(saved):
+    saved.with_suffix(".json").unlink()
+    with pytest.raises(UsageError, match="nothing says which network"):
+        load_detector(saved)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match="absent.params: no such file"):
+        load_detector(tmp_path / "absent.params", recipe())
+
+
+@pytest.mark.parametrize(
+    "content, message", [("{", "not JSON"), ("[]", "does not describe"), ("{}", "backbone")]
+)
+def test_a_broken_description_is_refused(saved, content, message):
+    saved.with_suffix(".json").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        load_detector(saved, recipe())
+
+
+def test_gluoncvs_own_file_is_recognised(tmp_path):
+    from gluoncv.model_zoo import get_model
+
+    net = get_model("ssd_512_mobilenet1.0_voc", pretrained_base=False)
+    net.initialize(mx.init.One())
+    net.hybridize()
+    images = mx.nd.random.normal(shape=(1, 3, 512, 512))
+    net(images)
+    for parameter in net.collect_params(".*weight").values():
+        parameter.set_data(mx.nd.random.normal(0, 0.05, parameter.shape))
+    net.save_parameters(str(tmp_path / "zoo.params"))
+
+    voc = from_dict({"name": "voc", "stages": {"plain": {"trains": "baseline", "epochs": 1}}})
+    detector, found = load_detector(tmp_path / "zoo.params", voc)
+    assert (found["network"], found["backbone"]) == ("baseline", "mobilenet1.0")
+    for ours, theirs in zip(detector(images), net(images)):
+        np.testing.assert_array_equal(ours.asnumpy(), theirs.asnumpy())
+
+
+@pytest.fixture
+def small_disk():
+    """No file may grow beyond 100 kB, as if the disk were full there."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_full_disk_leaves_the_old_files(detectors, saved, small_disk):
+    before = {file: file.read_bytes() for file in saved.parent.iterdir()}
+    assert len(before) == 2
+    with pytest.raises(RunError, match="cannot (save|write)"):
+        save_detector(detectors["teacher"], saved, meta("teacher"))
+    assert {file: file.read_bytes() for file in saved.parent.iterdir()} == before

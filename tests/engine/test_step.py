@@ -1,0 +1,142 @@
+"""One training step: who moves and who does not, and that devices add up."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gan_kd.data.loader import TrainBatch
+from gan_kd.engine.networks import build_distillers, build_student, build_teacher
+from gan_kd.engine.optim import Optimisation, Position
+from gan_kd.engine.step import Step
+from gan_kd.recipe import Data, Distill, Gan, Optimizer, Recipe, Stage, Student, Teacher
+
+CLASSES = ("circle", "square")
+SIZE, BATCH = 128, 4
+HERE = Position(0, 10, 1)
+
+
+def recipe(head="teacher", **gan):
+    return Recipe(
+        name="test",
+        data=Data(size=SIZE),
+        teacher=Teacher("mobilenet0.5", "random"),
+        student=Student("mobilenet0.25", "random"),
+        distill=Distill(head=head, gan=Gan(width=8, **gan)),
+    )
+
+
+def setting(distillers=("gan", "cosine_attention"), contexts=(mx.cpu(0),), optimizer=None, **knobs):
+    """A Step with everything it moves, on fresh networks that are the same at every call."""
+    of = recipe(**knobs)
+    stage = Stage("distilled", 1, optimizer or Optimizer("adam", 1e-3), distillers=list(distillers))
+    teacher = build_teacher(of, CLASSES)
+    teacher.extractor.freeze()
+    networks = build_student(of, CLASSES, "distilled", teacher)
+    for block in (networks.detector, networks.bridge, networks.teacher):
+        if block is not None:
+            block.collect_params().reset_ctx(list(contexts))
+    optimisation = Optimisation(networks.parameters(), stage.optimizer, stage.schedule, contexts)
+    return Step(networks, build_distillers(of, stage, networks, contexts), optimisation, contexts)
+
+
+def batch(networks, seed=0, size=BATCH):
+    rng = np.random.default_rng(seed)
+    anchors = len(networks.detector.head.anchors(networks.detector.extractor.sizes))
+    targets = np.where(rng.random((size, anchors)) < 0.05, 1.0, 0.0).astype("float32")
+    images, boxes = rng.standard_normal((size, 3, SIZE, SIZE)), rng.standard_normal((size, anchors, 4))
+    return TrainBatch(images.astype("float32"), targets, boxes.astype("float32"))
+
+
+def snapshot(block):
+    return {name: p.data(p.list_ctx()[0]).asnumpy().copy() for name, p in block.collect_params().items()}
+
+
+def equal(before, after):
+    return all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def dnet(step):
+    return step.distillers[0].dnet
+
+
+@pytest.mark.parametrize("head", ["teacher", "student"])
+def test_a_step_moves_student_and_critic_and_not_a_bit_of_the_teacher(head):
+    step = setting(head=head)
+    detector, teacher = step.networks.detector, step.networks.teacher
+    before = {k: snapshot(b) for k, b in (("extractor", detector.extractor), ("head", detector.head), ("D", dnet(step)))}
+    frozen = snapshot(teacher)
+    step(batch(step.networks), HERE)
+    assert not equal(before["extractor"], snapshot(detector.extractor))
+    assert not equal(before["head"], snapshot(detector.head))
+    assert not equal(before["D"], snapshot(dnet(step)))
+    assert equal(frozen, snapshot(teacher))
+
+
+def test_the_adapters_learn_whichever_head_is_used():
+    for head in ("teacher", "student"):
+        step = setting(head=head)
+        adapters = step.networks.detector.adapters if head == "teacher" else step.networks.bridge
+        before = snapshot(adapters)
+        step(batch(step.networks), HERE)
+        assert not equal(before, snapshot(adapters)), head
+
+
+def test_the_students_own_head_is_exported_without_adapters():
+    assert setting(head="student").networks.detector.adapters is None
+
+
+def test_warm_up_trains_the_critic_alone():
+    step = setting()
+    student, critic = snapshot(step.networks.detector), snapshot(dnet(step))
+    step.warm_up(batch(step.networks), HERE)
+    assert equal(student, snapshot(step.networks.detector))
+    assert not equal(critic, snapshot(dnet(step)))
+
+
+def test_losses_are_named_and_the_baseline_has_only_ssds():
+    step = setting()
+    names = set(step(batch(step.networks), HERE))
+    assert names == {"conf", "loc", "adversarial", "cosine_attention", "critic", "critic_real", "critic_fake"}
+    plain = setting(distillers=())
+    assert set(plain(batch(plain.networks), HERE)) == {"conf", "loc"}
+
+
+def test_hybridized_and_plain_steps_agree():
+    losses = []
+    for compiled in (False, True):
+        step = setting()
+        if compiled:
+            step.networks.hybridize()
+        values = [step(batch(step.networks, seed), HERE) for seed in range(2)][-1]
+        losses.append([sum(p.asscalar() for p in parts) for parts in values.values()])
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def gradients(contexts):
+    """Gradients of everything that is trained after one step, summed over the devices as the Trainer does.
+
+    The second half of the images repeats the first, so that BatchNorm's statistics are the same over a half and over
+    the whole; the targets of the halves differ.
+    """
+    step = setting(contexts=contexts, optimizer=Optimizer("sgd", 1e-9))
+    whole = batch(step.networks)
+    images = np.tile(whole.images[: BATCH // 2], (2, 1, 1, 1))
+    step(whole._replace(images=images), HERE)
+    parameters = {**step.networks.parameters()._params, **dnet(step).collect_params()._params}
+    # The Trainer has summed them already: every device holds the sum.
+    return {k: p.list_grad()[0].asnumpy() for k, p in parameters.items() if p.grad_req != "null"}
+
+
+def test_two_devices_give_the_gradients_of_one_with_the_whole_batch():
+    one, two = gradients([mx.cpu(0)]), gradients([mx.cpu(0), mx.cpu(1)])
+    assert len(one) == len(two) > 100
+    for (name, a), b in zip(one.items(), two.values()):
+        np.testing.assert_allclose(b, a, rtol=1e-2, atol=1e-3 * np.abs(a).max() + 1e-6, err_msg=name)
+
+
+def test_an_uneven_split_keeps_the_batch_mean():
+    """Three images on two devices: the losses are shares of one mean."""
+    step = setting(distillers=(), contexts=[mx.cpu(0), mx.cpu(1)])
+    losses = step(batch(step.networks, size=3), HERE)
+    assert [len(parts) for parts in losses.values()] == [2, 2]
+    assert all(np.isfinite(p.asscalar()) for parts in losses.values() for p in parts)

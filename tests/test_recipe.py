@@ -1,0 +1,457 @@
+"""Recipes: what ships, inheritance, refusals with the key's path, hashes, and the command line's flags."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gan_kd import recipe as recipes
+from gan_kd.errors import UsageError
+from gan_kd.recipe import Recipe, load, recipe_hash, schema, to_yaml
+from gan_kd.recipe.load import SHIPPED
+from gan_kd.report.published import TABLES
+
+MAIN = "voc/mobilenet1.0-resnet50_v1"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    """Writes a recipe file into a folder of its own and gives its path."""
+
+    def write_file(text: str, name: str = "mine.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text, "utf-8")
+        return path
+
+    return write_file
+
+
+def parse(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    recipes.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def asked(*words: str) -> Recipe:
+    return recipes.recipe_from(parse(*words))
+
+
+# What ships
+
+
+@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("docs", [False, True])
+def test_shipped_recipe_survives_its_own_yaml(name: str, docs: bool, write: Any) -> None:
+    recipe = load(name)
+    assert recipe.name == name and recipe.description
+    again = load(write(to_yaml(recipe, docs), "recipe.yaml"))
+    assert again == recipe and recipe_hash(again) == recipe_hash(recipe)
+
+
+def test_each_published_cell_with_a_teacher_has_a_recipe_with_its_numbers() -> None:
+    found = {}
+    for name in recipes.names():
+        place = load(name).published
+        if place is not None and not name.endswith("-control"):
+            found[place.table, place.row, place.column] = (SHIPPED / f"{name}.yaml").read_text()
+    cells = {
+        (table, row, column): (values["none"], values[column])
+        for table in (1, 2)
+        for row, values in TABLES[table].rows.items()
+        for column in values
+        if column != "none"
+    }
+    assert found.keys() == cells.keys()
+    for cell, numbers in cells.items():
+        assert all(f" {number:g}" in found[cell] for number in numbers), cell
+
+
+def test_baseline_has_the_schedule_of_the_distilled_student() -> None:
+    for name in recipes.names():
+        stages = load(name).stages.values()
+        plain = [
+            dataclasses.replace(stage, trains="", distillers=[])
+            for stage in stages
+            if stage.trains == "distilled"
+        ]
+        for network in ("baseline", "control"):
+            mirrored = [dataclasses.replace(stage, trains="") for stage in stages if stage.trains == network]
+            assert mirrored == plain or (network == "control" and not mirrored), (name, network)
+
+
+def test_paper_numbers() -> None:
+    recipe = load(MAIN)
+    adversarial, finetune = recipe.stages["adversarial"], recipe.stages["finetune"]
+    assert (adversarial.epochs, adversarial.epochs + finetune.epochs, recipe.data.size) == (221, 340, 512)
+    assert (adversarial.optimizer.name, adversarial.optimizer.lr, adversarial.optimizer.beta1) == (
+        "adam",
+        5e-4,
+        0.5,
+    )
+    assert (finetune.optimizer.name, finetune.optimizer.lr, finetune.optimizer.wd) == ("sgd", 1e-3, 5e-4)
+    gan = recipe.distill.gan
+    assert (gan.clamp, gan.optimizer.name, gan.optimizer.lr, gan.critic_steps) == (0.03, "adam", 5e-4, 1)
+    assert (recipe.train.batch_size, recipe.train.seed) == (64, 233)
+
+
+def test_backbones_and_zoo_weights_are_those_of_the_libraries() -> None:
+    from gluoncv.model_zoo import model_store
+
+    from gan_kd.models import zoo  # imports mxnet
+
+    assert set(schema.FIRST_STRIDE) == set(zoo.backbones())
+    known = {
+        f"ssd_{px}_{backbone}_{data}" for data, pairs in schema.ZOO_WEIGHTS.items() for px, backbone in pairs
+    }
+    assert known == {
+        name for name in model_store._model_sha1 if name.startswith("ssd_") and "int8" not in name
+    }
+
+
+def test_every_knob_is_documented() -> None:
+    for kind in vars(schema).values():
+        if dataclasses.is_dataclass(kind):
+            assert kind.__doc__
+            for knob in dataclasses.fields(kind):
+                section = getattr(schema, str(knob.type), None)
+                assert knob.metadata["doc"] or dataclasses.is_dataclass(section), knob.name
+
+
+def test_show() -> None:
+    table = recipes.show().splitlines()
+    assert [line.split()[0] for line in table] == recipes.names()
+    assert len({line.index(load(name).description) for line, name in zip(table, recipes.names())}) == 1
+    shown = recipes.show("demo").splitlines()
+    size = next(line for line in shown if line.startswith("  size:"))
+    assert "px" in size and size.endswith("[default: 512]")
+    # D's own defaults are not those of the students' optimiser.
+    adversary = shown[shown.index(next(line for line in shown if line.startswith("  gan:"))) :]
+    assert "default" not in next(line for line in adversary if line.startswith("      lr:"))
+
+
+def test_import_needs_no_mxnet() -> None:
+    code = "import sys, gan_kd.recipe; sys.exit('mxnet' in sys.modules or 'gluoncv' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=SHIPPED.parents[1]).returncode == 0
+
+
+# Inheritance and overrides
+
+
+def test_inheritance(write: Any) -> None:
+    write(
+        "inherits: demo\nstages: {adversarial: {distillers: [cosine_attention], epochs: 9}}\n", "parent.yaml"
+    )
+    path = write(
+        "inherits: parent.yaml\ndata: {size: 96}\nstages: {baseline: null, baseline_finetune: null}\n"
+    )
+    recipe, demo = load(path), load("demo")
+    assert (recipe.name, recipe.description) == ("mine", "")
+    assert recipe.data == dataclasses.replace(demo.data, size=96)
+    assert list(recipe.stages) == ["teacher", "adversarial", "finetune"]
+    changed = dataclasses.replace(demo.stages["adversarial"], distillers=["cosine_attention"], epochs=9)
+    assert recipe.stages["adversarial"] == changed
+
+
+def test_later_overrides_win_and_values_are_yaml() -> None:
+    batches = ["train.batch_size=8", "train.batch_size=16"]
+    recipe = load(
+        MAIN, [*batches, "data.classes=[cat, dog]", "teacher.weights=", "distill.gan.optimizer.lr=1e-3"]
+    )
+    assert recipe.train.batch_size == 16
+    assert recipe.data.classes == ["cat", "dog"]
+    assert recipe.teacher.weights is None and recipe.stages["teacher"].trains == "teacher"
+    assert recipe.distill.gan.optimizer == dataclasses.replace(load(MAIN).distill.gan.optimizer, lr=0.001)
+
+
+def test_teacher_weights_drop_the_stages_that_train_it() -> None:
+    stages = load("mini/mobilenet0.25-mobilenet1.0", ["teacher.weights=runs/teacher/best.params"]).stages
+    assert stages and "teacher" not in [stage.trains for stage in stages.values()]
+
+
+def test_new_stage_by_override() -> None:
+    assert load("demo", ["stages.control={trains: control, epochs: 2}"]).stages["control"].epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "its top has to be a map"),
+        ("- demo", "its top has to be a map"),
+        ("train: {seed: 1}\ntrain: {seed: 2}", "line 2: key train is given twice"),
+        ("train: {seed: 1, seed: 2}", "line 1: key seed is given twice"),
+        ("train: [1", "line 1: "),
+        ("inherits: dem", "mine.yaml: there is no recipe dem (did you mean demo?)"),
+        ("inherits: other.yaml", "there is no recipe file"),
+        ("inherits: [demo]", "has to be the name of one recipe"),
+        ("inherits: mine.yaml", "inherits from itself"),
+        (
+            "inherits: demo\ntrain: {sed: 1}",
+            "mine.yaml: train.sed is not a recipe key (did you mean train.seed?)",
+        ),
+        (
+            "inherits: demo\nstages: {baselin: null}",
+            "stages.baselin: there is no such stage to take away (did you",
+        ),
+        ("inherits: demo\ndata: null", "data has to be a map of keys, not null"),
+        ("inherits: demo\n1: 2", "1 is not a recipe key: keys are text"),
+        (
+            "inherits: demo\nstages: {a.b: {trains: baseline, epochs: 1}}",
+            "stages.a.b: a stage's name is of letters",
+        ),
+        ("train: {seed: 1}", "stages is empty"),
+        ("inherits: demo\nname: ../x", "name ../x cannot be a folder"),
+    ],
+)
+def test_bad_file(text: str, message: str, write: Any) -> None:
+    with pytest.raises(UsageError) as error:
+        load(write(text))
+    assert message in str(error.value) and "mine.yaml" in str(error.value)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes("name: caf\xe9".encode("latin-1"))
+    with pytest.raises(UsageError, match="latin.yaml is not a readable recipe: .*utf-8"):
+        load(tmp_path / "latin.yaml")
+    with pytest.raises(
+        UsageError, match="no recipe voc/mobilenet1.0-resnet50 .did you mean voc/mobilenet1.0-resnet50_v1"
+    ):
+        load("voc/mobilenet1.0-resnet50")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        # unknown keys, with the nearest right name
+        ("stages.adversarial.optimizer.lrr=1",
+         "adversarial.optimizer.lrr is not a recipe key (did you mean stages.adversarial.optimizer.lr?)"),
+        ("batch_size=4", "batch_size is not a recipe key (did you mean train.batch_size?)"),
+        ("zzz=4", "zzz is not a recipe key (one of: name, description,"),
+        ("stages.adversrial.epochs=3", "stages.adversrial is no stage (did you mean adversarial?)"),
+        ("data.dataset=vocc", "data.dataset cannot be vocc (did you mean voc?)"),
+        ("student.backbone=mobilnet1.0",
+         "student.backbone cannot be mobilnet1.0 (did you mean mobilenet1.0?)"),
+        ("student.init=imagnet",
+         "student.init imagnet is neither a file nor a known word (did you mean imagenet?)"),
+        ("data.classes=vocs", "data.classes vocs is neither a file nor a known word (did you mean voc?)"),
+        ("stages.adversarial.distillers=[gann]",
+         "stages.adversarial.distillers[0] cannot be gann (did you mean gan?)"),
+        ("train.seed", "write KEY=VALUE"),
+        ("train.seed=[", "--set train.seed=[: the value is not YAML"),
+        # wrong types
+        ("train.batch_size=64.0", "train.batch_size has to be a whole number, not 64.0"),
+        ("train.batch_size=true", "train.batch_size has to be a whole number, not true"),
+        ("train.amp=1", "train.amp has to be true or false, not 1"),
+        ("distill.gan.clamp=small", "distill.gan.clamp has to be a number, not small"),
+        ("distill.gan.clamp=false", "distill.gan.clamp has to be a number, not false"),
+        ("data.root=2012", "data.root has to be text, not 2012 (put it in quotes)"),
+        ("data.root=", "data.root has to be text, not null"),
+        ("data.root=''", "data.root is empty"),
+        ("data.val=2007/test", "data.val has to be a list, not 2007/test (write [2007/test])"),
+        ("data.classes=[cat, no]", "data.classes[1] has to be text, not false"),
+        ("published={tabel: 1}", "published.tabel is not a recipe key (did you mean published.table?)"),
+        ("distill=gan", "distill has to be a map of keys, not gan"),
+        # numbers out of bounds
+        ("stages.finetune.epochs=0", "stages.finetune.epochs is 0, but has to be at least 1"),
+        ("distill.gan.clamp=0", "distill.gan.clamp is 0.0, but has to be above 0"),
+        ("distill.gan.clamp=.nan", "distill.gan.clamp is .nan, but has to be above 0"),
+        ("distill.gan.weight=-1", "distill.gan.weight is -1.0, but has to be at least 0"),
+        ("stages.finetune.optimizer.lr=.inf", "stages.finetune.optimizer.lr is .inf"),
+        ("stages.finetune.optimizer.momentum=1", "has to be at least 0 and below 1"),
+        ("data.size=32", "data.size is 32, but has to be at least 64 and at most 2048"),
+        ("train.seed=-1", "train.seed is -1, but has to be at least 0"),
+        # combinations that cannot work
+        ("stages.baseline.distillers=[gan]", "stages.baseline.distillers: baseline is trained without"),
+        ("stages.adversarial.distillers=[gan, gan]", "stages.adversarial.distillers names gan twice"),
+        ("stages.adversarial.distillers=[]", "none of the distilled student has distillers"),
+        ("stages.control={trains: control, epochs: 1, distillers: [gan]}",
+         "stages.control.distillers: control is"),
+        ("teacher.backbone=vgg16_atrous",
+         "distill.head teacher: SSDs on vgg16_atrous and mobilenet1.0 differ"),
+        ("data.size=300",
+         "teacher.weights zoo: GluonCV has no SSD on resnet50_v1 at 300 px for these classes (there are"),
+        ("data.classes=[cat]", "(there are: none); name a .params file"),
+        ("teacher.weights=zo", "teacher.weights zo is neither a file nor a known word (did you mean zoo?)"),
+        ("stages.finetune.schedule.at=[119]",
+         "stages.finetune.schedule.at: epoch 119 lies outside stages.finetune"),
+        ("stages.finetune.schedule.at=[0.5, 30]", "stages.finetune.schedule.at has to ascend"),
+        ("distill.gan.schedule.at=[300]",
+         "distill.gan.schedule.at: epoch 300 lies outside stages.adversarial"),
+        ("data.train=[]", "data.train is empty"),
+        ("data.train=[trainval]",
+         "data.train: splits of voc are written YEAR/NAME, as in 2007/test, not trainval"),
+        ("data.classes=[cat, cat]", "data.classes names cat twice"),
+        ("train.batch_size=1", "train.batch_size 1 cannot be split over 2 contexts"),
+        ("eval.batch_size=1", "eval.batch_size 1 cannot be split over 2 contexts"),
+        ("train.contexts=[gpu0]", "train.contexts[0] is written cpu:0 or gpu:0, not gpu0"),
+        ("train.contexts=['cpu:0', 'cpu:0']", "train.contexts names cpu:0 twice"),
+        ("train.contexts=['cpu:0', 'gpu:0']", "either GPUs or CPUs"),
+        ("train.contexts=[]", "either GPUs or CPUs"),
+        ("eval.metric=coco", "eval.metric coco needs data.dataset coco, not voc"),
+        ("eval.nms_topk=50", "eval.post_nms 100 is above eval.nms_topk 50"),
+    ],
+)  # fmt: skip
+def test_refused(override: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        load(MAIN, [override])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["teacher.weights=null", "stages.teacher=null"], "stages need a teacher"),
+        (["teacher.weights=null", "stages.teacher=null", "stages.late={trains: teacher, epochs: 1}"],
+         "stages train the teacher after the distilled student"),
+        (["distill.head=student", "stages.c={trains: control, epochs: 1}"],
+         "control student has the teacher's head"),
+        (["train.amp=true", "train.contexts=['cpu:0']"], "train.amp needs GPUs"),
+        (["student.backbone=resnet34_v1b", "distill.head=student"],
+         "student.backbone resnet34_v1b needs data.size 300"),
+    ],
+)  # fmt: skip
+def test_refused_together(overrides: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        load(MAIN, overrides)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data.dataset=coco", "data.train=[train2017]", "data.val=[val2017]"],  # and voc07
+        ["stages.adversarial=null", "stages.finetune=null", "teacher.weights=null", "stages.teacher=null"],
+        ["teacher.backbone=vgg16_atrous", "distill.head=student"],
+        ["stages.finetune.schedule={name: cosine, at: [500]}"],
+        ["data.size=96", "teacher.weights=teacher.params"],
+    ],
+)
+def test_allowed(overrides: list[str]) -> None:
+    load(MAIN, overrides)
+
+
+def test_from_dict_takes_what_yaml_gives() -> None:
+    recipe = load("demo")
+    assert recipes.from_dict(yaml.safe_load(to_yaml(recipe))) == recipe
+    with pytest.raises(UsageError, match="name is missing"):
+        recipes.from_dict({})
+
+
+# Hash
+
+
+@pytest.mark.parametrize(
+    ("override", "same"),
+    [
+        ("name=x", True),
+        ("data.root=/elsewhere", True),
+        ("train.contexts=['gpu:3']", True),
+        ("train.num_workers=0", True),
+        ("train.log_interval=1", True),
+        ("train.keep=9", True),
+        ("eval.batch_size=8", True),
+        ("train.seed=1", False),
+        ("train.batch_size=32", False),
+        ("train.syncbn=true", False),
+        ("eval.metric=voc10", False),
+        ("distill.gan.optimizer.lr=0.0004", False),
+        ("stages.finetune.epochs=118", False),
+    ],
+)
+def test_hash_follows_what_moves_the_numbers(override: str, same: bool) -> None:
+    assert (recipe_hash(load(MAIN, [override])) == recipe_hash(load(MAIN))) is same
+
+
+def test_hash_sees_the_order_of_stages(write: Any) -> None:
+    recipe = load(MAIN)
+    turned = dataclasses.replace(recipe, stages=dict(reversed(list(recipe.stages.items()))))
+    assert recipe_hash(turned) != recipe_hash(recipe)
+
+
+# Flags
+
+
+def test_flags_set_their_keys() -> None:
+    words = (
+        "--gpus 1,2 --batch-size 8 -j 2 --data-shape 300 --dataset-root 2012 --data.on-error skip --seed 7"
+    )
+    more = (
+        "--log-interval 5 --val-interval 3 --amp --syncbn --set teacher.weights=t.params --set train.keep=9"
+    )
+    recipe = asked(*words.split(), *more.split())
+    assert recipe.train.contexts == ["gpu:1", "gpu:2"]
+    train = {"batch_size": 8, "num_workers": 2, "seed": 7, "log_interval": 5, "val_interval": 3, "keep": 9}
+    assert {key: getattr(recipe.train, key) for key in train} == train
+    assert recipe.train.amp and recipe.train.syncbn
+    assert (recipe.data.size, recipe.data.root, recipe.data.on_error) == (300, "2012", "skip")
+
+
+def test_no_flags_no_overrides() -> None:
+    assert recipes.overrides_from(parse()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "contexts"),
+    [
+        (("--gpus", "0"), ["gpu:0"]),
+        (("--gpus", ""), ["cpu:0"]),
+        (("--contexts", "cpu:0, cpu:1"), ["cpu:0", "cpu:1"]),
+    ],
+)
+def test_devices(words: tuple[str, ...], contexts: list[str]) -> None:
+    assert asked(*words).train.contexts == contexts
+
+
+def test_dataset_brings_its_usual_places() -> None:
+    recipe = asked("--dataset", "coco", "--dataset-root", "here")
+    assert recipe.data.root == "here" and recipe.data.val == ["val2017"] and recipe.data.classes == "coco"
+    assert recipe.eval.metric == "coco" and recipe.published is None
+    mini = ["--recipe", "mini/mobilenet0.25-mobilenet1.0"]
+    assert asked(*mini, "--dataset", "voc") == asked(*mini)  # its own: nothing to change
+    assert asked(*mini, "--dataset", "folder", "--dataset-root", "x").data.classes == "annotations"
+
+
+@pytest.mark.parametrize(("total", "split"), [(340, (221, 119)), (34, (22, 12)), (3, (2, 1)), (2, (1, 1))])
+def test_epochs_keep_the_stages_shares(total: int, split: tuple[int, int]) -> None:
+    stages = asked("--epochs", str(total)).stages
+    assert (stages["adversarial"].epochs, stages["finetune"].epochs) == split
+    assert (stages["baseline"].epochs, stages["baseline_finetune"].epochs) == split
+
+
+def test_lr_is_sgds() -> None:
+    stages = asked("--lr", "1e-2").stages
+    assert stages["finetune"].optimizer.lr == stages["baseline_finetune"].optimizer.lr == 0.01
+    assert stages["adversarial"].optimizer.lr == 0.0005
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--epochs", "1"), "--epochs 1 is less than the 2 stages of the baseline"),
+        (("--epochs", "x"), "--epochs x has to be a whole number"),
+        (("--lr", "fast"), "optimizer.lr has to be a number, not fast"),
+        (("--gpus", "all"), "--gpus all: write GPU numbers"),
+        (("--batch-size", "x"), "train.batch_size has to be a whole number, not x"),
+        (("--data.on-error", "go"), "data.on_error cannot be go (one of: stop, skip)"),
+        (("--recipe", "demoo"), "there is no recipe demoo (did you mean demo?)"),
+        (("--lr", "1", "--set", "stages.finetune.optimizer.name=adam", "--set",
+          "stages.baseline_finetune.optimizer.name=adam"), "--lr is SGD's, which no stage uses"),
+    ],
+)  # fmt: skip
+def test_wrong_flags(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        asked(*words)
+    assert message in str(error.value)
+
+
+def test_gpus_and_contexts_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse("--gpus", "0", "--contexts", "cpu:0")
+    assert "not allowed with argument --gpus" in capsys.readouterr().err
