@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def train(argv: list[str]) -> int:
 
 def evaluate(argv: list[str]) -> int:
     """measure a params file on the recipe's test split"""
-    from gan_kd.engine.evaluate import main
+    from gan_kd.evaluation import main
 
     return main(argv)
 
@@ -74,7 +75,7 @@ def report(argv: list[str]) -> int:
 
 def recipes(argv: list[str]) -> int:
     """list the recipes, or print one with every knob explained"""
-    from gan_kd.recipe import load, names, show, to_yaml
+    from gan_kd.recipe import show
 
     parser = _parser("recipes", recipes)
     parser.add_argument("--show", metavar="NAME", help="a recipe or a .yaml file")
@@ -125,6 +126,9 @@ def main(argv: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # the output goes to `head` or a pager that was left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from gan_kd import gpu
 from gan_kd.errors import RunError
 
-# What the package imports beside MXNet and GluonCV.
+# What the package imports beside MXNet and GluonCV; NumPy first, for the others need it.
 LIBRARIES = ("numpy", "cv2", "matplotlib", "PIL", "pycocotools.mask", "requests", "scipy", "tqdm", "yaml")
 SETUP = "run bash scripts/setup.sh"
 # System libraries that the wheels of MXNet link and do not bring, by the name that the loader misses.
@@ -69,12 +69,11 @@ def import_problem() -> str | None:
     """Import what training needs. Returns None where all of it loads, else one sentence with the way out."""
     for name in LIBRARIES:
         try:
-            importlib.import_module(name)
-        except (ImportError, OSError) as error:
+            module = importlib.import_module(name)
+        except Exception as error:  # a damaged or foreign build may raise anything
             return f"the Python module {name} does not load ({error}); {SETUP}."
-    numpy_version = importlib.import_module("numpy").__version__
-    if int(numpy_version.split(".")[0]) > 1:
-        return f"NumPy {numpy_version} is installed, and MXNet 1.9.1 needs one below 2; {SETUP}."
+        if name == "numpy" and not module.__version__.startswith("1."):
+            return f"NumPy {module.__version__} is installed, and MXNet 1.9.1 needs one below 2; {SETUP}."
     wheels = gpu.mxnet_wheels()
     if len(wheels) > 1:
         return f"{' and '.join(wheels)} are both installed, into the same folder; delete .venv and {SETUP}."
@@ -82,7 +81,7 @@ def import_problem() -> str | None:
         importlib.import_module("gan_kd.compat")
         for name in ("mxnet", "gluoncv"):
             importlib.import_module(name)
-    except (ImportError, OSError, AttributeError) as error:
+    except Exception as error:
         cure = next((text for library, text in SYSTEM_LIBRARIES.items() if library in str(error)), SETUP)
         return f"MXNet or GluonCV does not load ({error}); {cure}."
     return None
@@ -99,18 +98,20 @@ def _libraries(findings: Findings) -> Iterator[str]:
     if problem:
         findings.errors.append(problem)
     loaded = [sys.modules[name] for name in LIBRARIES if name in sys.modules]
-    yield ", ".join(f"{module.__name__} {getattr(module, '__version__', '')}".strip() for module in loaded)
+    versions = [f"{module.__name__} {getattr(module, '__version__', '')}".strip() for module in loaded]
+    # GluonCV's own __version__ names another release.
+    gluoncv = [f"gluoncv {dist.version}" for dist in metadata.distributions(name="gluoncv")]
+    yield ", ".join(versions + gluoncv)
 
 
 def _mxnet(findings: Findings) -> Iterator[str]:
     wheels = " and ".join(gpu.mxnet_wheels()) or "no wheel"
     mx = sys.modules.get("mxnet")
-    if mx is None or not hasattr(mx, "runtime"):
+    if mx is None:
         yield f"does not load ({wheels})"
         return
     yield f"{mx.__version__} (wheel {wheels}), {mx.libinfo.find_lib_path()[0]}"
     yield "built with " + " ".join(feature.name for feature in mx.runtime.feature_list() if feature.enabled)
-    yield f"GluonCV {metadata.version('gluoncv')}"  # its __version__ names another release
     problem = _trial(mx.cpu())
     if problem:
         findings.errors.append(f"MXNet fails on the CPU: {problem}; delete .venv and {SETUP}.")
@@ -188,8 +189,10 @@ def _datasets(findings: Findings) -> Iterator[str]:
     found = [line for folder in folders for line in describe_dataset(folder)]
     yield from found or [f"none in {home}/voc, {home}/coco and data/"]
     for name in ("voc", "coco"):
-        if not describe_dataset(home / name):
-            findings.notes.append(f"no {name.upper()} in {home / name}; fetch it: python -m gan_kd download {name}.")
+        folder = home / name
+        if not describe_dataset(folder):
+            command = f"python -m gan_kd download {name}"
+            findings.notes.append(f"no {name.upper()} in {folder}; {command} fetches it.")
 
 
 def describe_dataset(folder: Path) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """A mistake or a state of the machine that the user can mend: one sentence with the file, the value and the way out."""
+    """What the user can mend: one sentence with the file, the value and the way out."""
 
     exit_code = 1
 

@@ -51,6 +51,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     published = published_for(recipe, result["network"], result["map"])
     print(text(result, published))
     if arguments.json is not None:
+        del result["samples"]
         try:
             arguments.json.write_text(json.dumps({**result, "published": published}, indent=1) + "\n")
         except OSError as error:

@@ -75,6 +75,7 @@ install() {
   fi
 }
 
+case $python in /*) ;; */*) python=$PWD/$python ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=.venv state=.venv/setup-state
 unset PYTHONHOME PYTHONPATH # they would bring in another Python's packages
@@ -89,12 +90,16 @@ fi
 
 version=$(version_of $venv/bin/python)
 if [ -n "$python" ] || [ -z "$version" ]; then choose_python; fi
-asked=${build:-$(cat $state/build 2>/dev/null || true)} why="as asked"
+asked=${build:-$(cat $state/build 2>/dev/null || true)}
 build=$asked
-if [ -z "$build" ]; then
+driver=yes
+"${python:-$venv/bin/python}" -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null || driver=""
+if [ -n "$build" ]; then
+  why="as asked"
+elif [ -n "$driver" ]; then
   build=gpu why="the NVIDIA driver is there"
-  "${python:-$venv/bin/python}" -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null ||
-    build=cpu why="no NVIDIA driver"
+else
+  build=cpu why="no NVIDIA driver"
 fi
 case $build in
   cpu) requirements="requirements-cpu.txt" size="" ;;
@@ -104,15 +109,20 @@ files=("$requirements" scripts/requirements-common.txt)
 
 if ! finished packages "$(fingerprint "${files[@]}")"; then
   choose_python
-  say "Python $version ($(command -v "$python")), MXNet for the ${build^^} ($why)"
+  python=$("$python" -c 'import sys; print(sys._base_executable)') # not the one of an active $venv
+  say "Python $version ($python), MXNet for the ${build^^} ($why)"
   rm -rf $venv
   mkdir -p $state
   "$python" -m venv $venv >"$state/venv.log" 2>&1 || fail "$python could not make $venv: $(tail -n 3 "$state/venv.log")"
   say "installing the packages of $requirements$size"
   install -r "$requirements"
   echo "$PWD" >"$venv/lib/python${version%.*}/site-packages/gan_kd.pth" # `import gan_kd` from any folder
-  problem=$($venv/bin/python -c 'import sys; from gan_kd.doctor import import_problem; sys.exit(import_problem())' 2>&1) ||
-    fail "${problem:-MXNet does not load: exit code $?}"
+  if [ "$build" = gpu ] && [ -z "$driver" ]; then # as in an image built for other machines
+    say "MXNet's GPU build is not tried: it loads only where the NVIDIA driver is"
+  else
+    problem=$($venv/bin/python -c 'import sys; from gan_kd.doctor import import_problem; sys.exit(import_problem())' 2>&1) ||
+      fail "${problem:-MXNet does not load: exit code $?}"
+  fi
   fingerprint "${files[@]}" >$state/packages
 fi
 [ -z "$asked" ] || echo "$asked" >$state/build

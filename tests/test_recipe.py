@@ -77,9 +77,7 @@ def test_baseline_has_the_schedule_of_the_distilled_student() -> None:
     for name in recipes.names():
         stages = load(name).stages.values()
         plain = [
-            dataclasses.replace(stage, trains="", distillers=[])
-            for stage in stages
-            if stage.trains == "distilled"
+            dataclasses.replace(stage, trains="", distillers=[]) for stage in stages if stage.trains == "distilled"
         ]
         for network in ("baseline", "control"):
             mirrored = [dataclasses.replace(stage, trains="") for stage in stages if stage.trains == network]
@@ -107,12 +105,8 @@ def test_backbones_and_zoo_weights_are_those_of_the_libraries() -> None:
     from gan_kd.models import zoo  # imports mxnet
 
     assert set(schema.FIRST_STRIDE) == set(zoo.backbones())
-    known = {
-        f"ssd_{px}_{backbone}_{data}" for data, pairs in schema.ZOO_WEIGHTS.items() for px, backbone in pairs
-    }
-    assert known == {
-        name for name in model_store._model_sha1 if name.startswith("ssd_") and "int8" not in name
-    }
+    known = {f"ssd_{px}_{backbone}_{data}" for data, pairs in schema.ZOO_WEIGHTS.items() for px, backbone in pairs}
+    assert known == {name for name in model_store._model_sha1 if name.startswith("ssd_") and "int8" not in name}
 
 
 def test_every_knob_is_documented() -> None:
@@ -145,12 +139,8 @@ def test_import_needs_no_mxnet() -> None:
 
 
 def test_inheritance(write: Any) -> None:
-    write(
-        "inherits: demo\nstages: {adversarial: {distillers: [cosine_attention], epochs: 9}}\n", "parent.yaml"
-    )
-    path = write(
-        "inherits: parent.yaml\ndata: {size: 96}\nstages: {baseline: null, baseline_finetune: null}\n"
-    )
+    write("inherits: demo\nstages: {adversarial: {distillers: [cosine_attention], epochs: 9}}\n", "parent.yaml")
+    path = write("inherits: parent.yaml\ndata: {size: 96}\nstages: {baseline: null, baseline_finetune: null}\n")
     recipe, demo = load(path), load("demo")
     assert (recipe.name, recipe.description) == ("mine", "")
     assert recipe.data == dataclasses.replace(demo.data, size=96)
@@ -161,9 +151,7 @@ def test_inheritance(write: Any) -> None:
 
 def test_later_overrides_win_and_values_are_yaml() -> None:
     batches = ["train.batch_size=8", "train.batch_size=16"]
-    recipe = load(
-        MAIN, [*batches, "data.classes=[cat, dog]", "teacher.weights=", "distill.gan.optimizer.lr=1e-3"]
-    )
+    recipe = load(MAIN, [*batches, "data.classes=[cat, dog]", "teacher.weights=", "distill.gan.optimizer.lr=1e-3"])
     assert recipe.train.batch_size == 16
     assert recipe.data.classes == ["cat", "dog"]
     assert recipe.teacher.weights is None and recipe.stages["teacher"].trains == "teacher"
@@ -247,7 +235,6 @@ def test_unreadable_files(tmp_path: Path) -> None:
         # wrong types
         ("train.batch_size=64.0", "train.batch_size has to be a whole number, not 64.0"),
         ("train.batch_size=true", "train.batch_size has to be a whole number, not true"),
-        ("train.amp=1", "train.amp has to be true or false, not 1"),
         ("distill.gan.clamp=small", "distill.gan.clamp has to be a number, not small"),
         ("distill.gan.clamp=false", "distill.gan.clamp has to be a number, not false"),
         ("data.root=2012", "data.root has to be text, not 2012 (put it in quotes)"),
@@ -312,7 +299,6 @@ def test_refused(override: str, message: str) -> None:
          "stages train the teacher after the distilled student"),
         (["distill.head=student", "stages.c={trains: control, epochs: 1}"],
          "control student has the teacher's head"),
-        (["train.amp=true", "train.contexts=['cpu:0']"], "train.amp needs GPUs"),
         (["student.backbone=resnet34_v1b", "distill.head=student"],
          "student.backbone resnet34_v1b needs data.size 300"),
     ],
@@ -359,7 +345,6 @@ def test_from_dict_takes_what_yaml_gives() -> None:
         ("eval.batch_size=8", True),
         ("train.seed=1", False),
         ("train.batch_size=32", False),
-        ("train.syncbn=true", False),
         ("eval.metric=voc10", False),
         ("distill.gan.optimizer.lr=0.0004", False),
         ("stages.finetune.epochs=118", False),
@@ -379,17 +364,12 @@ def test_hash_sees_the_order_of_stages(write: Any) -> None:
 
 
 def test_flags_set_their_keys() -> None:
-    words = (
-        "--gpus 1,2 --batch-size 8 -j 2 --data-shape 300 --dataset-root 2012 --data.on-error skip --seed 7"
-    )
-    more = (
-        "--log-interval 5 --val-interval 3 --amp --syncbn --set teacher.weights=t.params --set train.keep=9"
-    )
+    words = "--gpus 1,2 --batch-size 8 -j 2 --data-shape 300 --dataset-root 2012 --data.on-error skip --seed 7"
+    more = "--log-interval 5 --val-interval 3 --set teacher.weights=t.params --set train.keep=9"
     recipe = asked(*words.split(), *more.split())
     assert recipe.train.contexts == ["gpu:1", "gpu:2"]
     train = {"batch_size": 8, "num_workers": 2, "seed": 7, "log_interval": 5, "val_interval": 3, "keep": 9}
     assert {key: getattr(recipe.train, key) for key in train} == train
-    assert recipe.train.amp and recipe.train.syncbn
     assert (recipe.data.size, recipe.data.root, recipe.data.on_error) == (300, "2012", "skip")
 
 

@@ -1,0 +1,1 @@
+"""Images with boxes: data sets, their check, drawing and download, augmentation, batches."""

@@ -1,50 +1,202 @@
-"""Detection data sets: images with boxes, read from VOC-format folders."""
+"""Detection data sets: VOC, COCO, any folder in VOC's layout, and drawn images.
+
+Without MXNet, so that the loader's worker processes start without it. Every way to a data set looks through
+each of its annotations and images first: otherwise a fault would only show in the numbers.
+"""
+
 from __future__ import annotations
-import xml.etree.ElementTree as ET
+
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
-import cv2
+from typing import Any, Callable, TypeVar, Union
+
 import numpy as np
+from tqdm import tqdm
+
+from gan_kd.data import coco, demo, images, voc
+from gan_kd.data.record import Labels, Problem, Record, plain
+from gan_kd.errors import UsageError
 from gan_kd.recipe import Data
 
-class Record(NamedTuple):
-    id: str
-    image: Path
-    width: int
-    height: int
-    boxes: np.ndarray
-    labels: np.ndarray
-    difficult: np.ndarray
+log = logging.getLogger("gan_kd")
+_SHOWN = 3  # problems in a message; `python -m gan_kd check` lists all
+Split = Union[voc.VOCSplit, coco.COCOSplit]
+T = TypeVar("T")
+
 
 class DetectionDataset:
-    def __init__(self, classes, records):
-        self.classes, self.records = tuple(classes), records
-        self.annotations = []
-    def __len__(self):
-        return len(self.records)
-    def __getitem__(self, i):
-        r = self.records[i]
-        img = cv2.cvtColor(cv2.imread(str(r.image)), cv2.COLOR_BGR2RGB)
-        return img, np.concatenate([r.boxes, r.labels[:, None], r.difficult[:, None]], 1).astype(np.float32)
+    """Images with boxes; picklable.
 
-def class_names(data: Data):
-    return tuple(data.classes)
+    classes: names of the labels. records: one an image. annotations: the COCO annotation file of each split,
+    none for other layouts.
+    """
+
+    def __init__(self, classes: Sequence[str], records: Sequence[Record], annotations: Sequence[Path] = ()) -> None:
+        self.classes = tuple(classes)
+        self.records = list(records)
+        self.annotations = list(annotations)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The image, uint8 RGB (H, W, 3), and its label, float32 (M, 6): box, class, difficult.
+
+        Raises RunError where the image cannot be decoded any more.
+        """
+        record = self.records[index]
+        label = np.column_stack((record.boxes, record.labels, record.difficult)).astype(np.float32)
+        return images.read(record.image), label
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A split as it was found: what can be used of it, and every problem.
+
+    key: train or val. images: number of images that the split names. without_object: images left out of
+    training as they hold no object of the classes: SSD's loss takes its negatives in proportion to each
+    image's positives, so it would learn nothing from them (GluonCV skips COCO's, too). Measuring keeps them.
+    """
+
+    key: str
+    dataset: DetectionDataset
+    problems: list[Problem]
+    images: int
+    without_object: int
+
+    def counts(self) -> Counter:
+        """Objects by class name, difficult ones included."""
+        names = self.dataset.classes
+        return Counter(names[label] for record in self.dataset.records for label in record.labels)
+
+
+def class_names(data: Data) -> tuple[str, ...]:
+    """The classes that `data.classes` stands for, as they are written there; compared without case.
+
+    annotations: the names of the train annotations, sorted; a demo set has all that are drawn.
+    Raises UsageError for a file that cannot be read, no class, or one named twice.
+    """
+    if isinstance(data.classes, list):
+        return _distinct(data.classes, "data.classes")
+    if data.classes in ("voc", "coco"):
+        return voc.CLASSES if data.classes == "voc" else coco.CLASSES
+    if data.classes != "annotations":
+        return _classes_of_file(Path(data.classes).expanduser())
+    if data.dataset == "demo":
+        return demo.CLASSES
+    found = [_each(split.names, split.items, "class names") for split in _open(data, "train")]
+    by_name = {plain(name): name for name in sorted(set().union(*itertools.chain(*found)))}
+    if not by_name:
+        raise UsageError(f"{data.root}: no object in data.train names a class; list them in data.classes")
+    return tuple(by_name[name] for name in sorted(by_name))
+
 
 def open_split(data: Data, which: str) -> DetectionDataset:
-    classes = class_names(data)
-    records = []
-    for split in getattr(data, which):
-        year, name = split.split("/")
-        base = Path(data.root) / f"VOC{year}"
-        for id in (base / "ImageSets/Main" / f"{name}.txt").read_text().split():
-            root = ET.parse(base / "Annotations" / f"{id}.xml").getroot()
-            b, l, d = [], [], []
-            for o in root.iter("object"):
-                n = o.find("name").text.strip().lower()
-                if n in classes:
-                    bb = o.find("bndbox")
-                    b.append([float(bb.find(k).text) - 1 for k in ("xmin", "ymin", "xmax", "ymax")])
-                    l.append(classes.index(n)); d.append(o.find("difficult").text == "1")
-            s = root.find("size")
-            records.append(Record(id, base / "JPEGImages" / f"{id}.jpg", int(s.find("width").text), int(s.find("height").text), np.array(b, np.float32).reshape(-1, 4), np.array(l, np.int32), np.array(d, bool)))
-    return DetectionDataset(classes, records)
+    """The `train` or `val` split of a recipe's data, all its files looked through.
+
+    Raises UsageError where something is wrong, or leaves it out where data.on_error is skip.
+    """
+    return accept(data, [scan(data, which, class_names(data))])[0]
+
+
+def scan(data: Data, which: str, classes: Sequence[str]) -> Scan:
+    """Look through all annotations and images of the `train` or `val` split.
+
+    Raises UsageError where the root, or the file that lists the split, is not there.
+    """
+    labels = Labels(classes, report=data.unknown_classes == "report")
+    splits = _open(data, which)
+    with images.strict():
+        read = [_each(partial(split.read, labels=labels), split.items, which) for split in splits]
+    readings = list(itertools.chain(*read))
+    records = [reading.record for reading in readings if reading.record]
+    problems = [problem for reading in readings for problem in reading.problems]
+    used = [record for record in records if len(record.labels)] if which == "train" else records
+    files = [split.annotations for split in splits if split.annotations]
+    dataset = DetectionDataset(classes, used, files)
+    return Scan(which, dataset, problems, len(readings), len(records) - len(used))
+
+
+def accept(data: Data, scans: Sequence[Scan]) -> list[DetectionDataset]:
+    """The data sets of these scans, if they may be used.
+
+    Raises UsageError for any problem, where data.on_error is skip only if no object of the classes is left.
+    """
+    problems = all_problems(scans)
+    if problems:
+        first = "; ".join(map(str, problems[:_SHOWN]))
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        if data.on_error == "stop":
+            advice = "--data.on-error skip leaves out what is broken, python -m gan_kd check lists it all"
+            raise UsageError(f"{first}{more} ({advice})")
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
+        log.warning("left out of the data for %s: %s%s", count, first, more)
+    for found in scans:
+        if nothing := nothing_in(data, found):
+            raise UsageError(str(nothing))
+    return [found.dataset for found in scans]
+
+
+def all_problems(scans: Sequence[Scan]) -> list[Problem]:
+    """The problems of several splits; those of a file that is in two of them once."""
+    return list(dict.fromkeys(problem for found in scans for problem in found.problems))
+
+
+def nothing_in(data: Data, found: Scan) -> Problem | None:
+    """The problem that no object is left to train on or measure with."""
+    if any(len(record.labels) for record in found.dataset.records):
+        return None
+    split, names = ", ".join(getattr(data, found.key)), ", ".join(found.dataset.classes)
+    what = f"data.{found.key} ({split}) holds no usable object of the classes {names}; check data.classes"
+    return Problem(Path(data.root), what)
+
+
+def _open(data: Data, which: str) -> list[Split]:
+    root = Path(data.root).expanduser()
+    if data.dataset == "demo":
+        demo.draw(root, data.demo.train, data.demo.test, data.demo.seed)
+    elif not root.is_dir():
+        fetch = f"fetch it with python -m gan_kd download {data.dataset} --root {root}, or "
+        raise UsageError(
+            f"{root}: there is no data set (data.root); {fetch if data.dataset != 'folder' else ''}"
+            "name its folder with --dataset-root"
+        )
+    names: list[str] = getattr(data, which)
+    if data.dataset == "coco":
+        return [coco.COCOSplit(root, name) for name in names]
+    if data.dataset == "voc":
+        pairs = [name.split("/") for name in names]
+        return [voc.VOCSplit(root / f"VOC{year}", split) for year, split in pairs]
+    return [voc.VOCSplit(root, name) for name in names]
+
+
+def _each(function: Callable[[Any], T], items: Sequence[Any], what: str) -> list[T]:
+    """function(item) of each item in order, in threads: decoding waits for the disk and frees the GIL."""
+    pool = ThreadPoolExecutor()
+    try:
+        progress = tqdm(pool.map(function, items), f"checking {what}", len(items), leave=False, disable=None)
+        return list(progress)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C
+
+
+def _classes_of_file(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a readable list of class names for data.classes ({error})") from None
+    return _distinct([line.strip() for line in lines if line.strip()], str(path))
+
+
+def _distinct(names: Iterable[str], where: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in names)
+    twice = [name for name, count in Counter(map(plain, names)).items() if count > 1]
+    if twice or not names:
+        raise UsageError(f"{where}: " + (f"names class '{twice[0]}' twice" if twice else "names no class"))
+    return names

@@ -1,7 +1,7 @@
 """The demo data set: pictures of coloured shapes, drawn from a seed, in the layout of PASCAL VOC.
 
-It stands in for photographs where there are none: small enough to be drawn in seconds and learnt in minutes from random
-weights, with what makes detection hard all the same (texture, clutter, scale, rotation, occlusion, truncation).
+It stands in for photographs where there are none: small enough to be drawn in seconds and learnt in minutes
+from random weights, with what makes detection hard all the same: texture, clutter, scale, rotation, occlusion.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-from gan_kd.errors import UsageError
+from gan_kd.errors import RunError, UsageError
 
 CLASSES = ("circle", "cross", "square", "star", "triangle")
+_POLYGONS = {"circle": (72, [0.9]), "square": (4, [1.0]), "star": (10, [1.0, 0.45]), "triangle": (3, [1.0])}
 STAMP = "demo.json"
-_DRAWING = 1  # part of the stamp: raise it when the same settings give other pictures
+_DRAWING = 5  # part of the stamp: raise it when the same settings give other pictures
 _OVERSAMPLING = 2  # pictures are drawn this much larger, then averaged: smooth edges
-_DIFFICULT_VISIBLE, _DIFFICULT_SIDE = 0.5, 0.14  # below these fractions (of its area, of the long side): difficult
+_MARGIN = 16  # px of the canvas that a blurred shadow reaches beyond its shape
+# Difficult: less than this fraction of its area in sight, or smaller than this fraction of the picture.
+_DIFFICULT_VISIBLE, _DIFFICULT_SIDE = 0.5, 0.14
 
 
 class Shape(NamedTuple):
-    """One drawn object: `box` is xmin, ymin, xmax, ymax of its visible part in 1-based pixels, as VOC counts."""
+    """One drawn object; `box` is xmin, ymin, xmax, ymax of its visible part, in pixels from 1 as in VOC."""
 
     name: str
     box: tuple[int, int, int, int]
@@ -38,36 +41,45 @@ class Shape(NamedTuple):
 
 
 def draw(root: Path, train: int, test: int, seed: int, size: int = 200) -> None:
-    """Draw `train` + `test` pictures with a long side of `size` px into `root`, unless this very set is there already.
+    """Draw `train` + `test` pictures, the long side `size` px, into `root`, unless this very set is there.
 
-    The files depend on the arguments alone. A set drawn with other settings is replaced; a folder that this function did
-    not draw raises UsageError. The set is drawn beside `root` and renamed, so that `root` never holds half of it.
+    The files depend on the arguments alone. A set drawn with other settings is replaced; a folder that this
+    function did not draw raises UsageError, one that cannot be written RunError. The set is drawn beside
+    `root` and renamed: `root` never holds half of it.
     """
     stamp = {"drawing": _DRAWING, "train": train, "test": test, "seed": seed, "size": size}
     if _read_stamp(root) == stamp:
         return
-    if root.exists() and _read_stamp(root) is None and any(root.iterdir()):
-        raise UsageError(f"{root} holds files that are not a drawn demo set; name an empty or new folder as data.root.")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    if _is_foreign(root):
+        raise UsageError(f"{root}: not a drawn demo set; name an empty or new folder as data.root")
+    beside = None
     try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
         _draw_set(beside, {"train": train, "test": test}, seed, size)
         (beside / STAMP).write_text(json.dumps(stamp) + "\n")
         beside.chmod(0o755)
         if root.exists():
             shutil.rmtree(root)
         os.rename(beside, root)
-    except OSError:
+    except OSError as error:
         if _read_stamp(root) != stamp:  # else another process drew the same set meanwhile
-            raise
+            raise RunError(f"{root}: the demo set cannot be drawn there ({error.strerror})") from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        if beside:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def _is_foreign(root: Path) -> bool:
+    if not root.is_dir():
+        return root.exists()
+    return _read_stamp(root) is None and any(root.iterdir())
 
 
 def _read_stamp(root: Path) -> dict | None:
     try:
         return json.loads((root / STAMP).read_text())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
 
 
@@ -115,11 +127,10 @@ def picture(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[Shape
     short = int(round(size * rng.uniform(0.72, 1.0)))
     height, width = (short, size) if rng.random() < 0.7 else (size, short)
     h, w = height * _OVERSAMPLING, width * _OVERSAMPLING
-    hue = rng.random()
-    canvas = _background(rng, h, w, hue)
+    canvas = _background(rng, h, w)
     owner = np.full((h, w), -1, np.int8)  # index of the shape that each pixel shows
     drawn: list[tuple[str, float, bool]] = []  # name, area in pixels of the canvas, cut by the border
-    sides = list(rng.uniform(0.25, 0.70, rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2])))
+    sides = list(rng.uniform(0.25, 0.6, rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])))
     sides = sorted(sides, reverse=True)  # the smaller ones in front
     if rng.random() < 0.12:
         sides.append(rng.uniform(0.08, 0.13))
@@ -129,27 +140,31 @@ def picture(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[Shape
         if points is not None:
             low, high = points.min(0), points.max(0)
             cut = bool((low < 0).any() or (high > [w - 1, h - 1]).any())
-            _paint(rng, canvas, owner, points, len(drawn), hue)
+            _paint(rng, canvas, owner, points, len(drawn), name)
             drawn.append((name, float(cv2.contourArea(points.astype(np.float32))), cut))
-    image = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    image: np.ndarray = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     image += rng.normal(0, rng.uniform(1, 6), image.shape).astype(np.float32)  # the grain of a camera
-    return image.clip(0, 255).round().astype(np.uint8), [_label(owner, k, *item) for k, item in enumerate(drawn)]
+    shapes = [_label(owner, k, *item) for k, item in enumerate(drawn)]
+    return image.clip(0, 255).round().astype(np.uint8), shapes
 
 
 def _label(owner: np.ndarray, k: int, name: str, area: float, cut: bool) -> Shape:
     ys, xs = np.nonzero(owner == k)
-    box = tuple(int(v) // _OVERSAMPLING + 1 for v in (xs.min(), ys.min(), xs.max(), ys.max()))
+    x0, y0, x1, y1 = (int(v) // _OVERSAMPLING + 1 for v in (xs.min(), ys.min(), xs.max(), ys.max()))
     visible = len(xs) / area
-    side = max(box[2] - box[0], box[3] - box[1]) / (max(owner.shape) / _OVERSAMPLING)
-    return Shape(name, box, cut, visible < 0.95 and not cut, visible < _DIFFICULT_VISIBLE or side < _DIFFICULT_SIDE)
+    side = max(x1 - x0, y1 - y0) / (max(owner.shape) / _OVERSAMPLING)
+    difficult = visible < _DIFFICULT_VISIBLE or side < _DIFFICULT_SIDE
+    return Shape(name, (x0, y0, x1, y1), cut, visible < 0.95 and not cut, difficult)
 
 
-def _place(rng: np.random.Generator, name: str, side: float, owner: np.ndarray, areas: list[float]) -> np.ndarray | None:
-    """Corners (K, 2) of a shape `side` px wide, at a place that leaves enough to see of it and of those before it."""
+def _place(
+    rng: np.random.Generator, name: str, side: float, owner: np.ndarray, areas: list[float]
+) -> np.ndarray | None:
+    """Corners (K, 2) of a shape `side` px wide, where enough is left to see of it and of those before it."""
     h, w = owner.shape
     for _ in range(12):
         outline = _outline(name) * [rng.uniform(0.85, 1.0), 1.0] * (side / 2)
-        angle = rng.uniform(0, 2 * np.pi)
+        angle = rng.normal(0, 0.2)
         outline = outline @ [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
         reach = np.abs(outline).max(0)  # px from the centre
         if rng.random() < 0.15:
@@ -167,46 +182,52 @@ def _outline(name: str) -> np.ndarray:
     """Corners (K, 2) of the shape, upright, at most 1 from its centre."""
     if name == "cross":
         a, b = 0.94, 0.30
-        return np.array([(-b, -a), (b, -a), (b, -b), (a, -b), (a, b), (b, b), (b, a), (-b, a), (-b, b), (-a, b), (-a, -b),
-                         (-b, -b)])
-    corners, radii = {"circle": (72, [0.9]), "square": (4, [1.0]), "triangle": (3, [1.0]), "star": (10, [1.0, 0.45])}[name]
+        corner = np.array([(-b, -a), (b, -a), (b, -b)])
+        return np.concatenate([corner @ np.linalg.matrix_power([[0, 1], [-1, 0]], k) for k in range(4)])
+    corners, radii = _POLYGONS[name]
     turn = 2 * np.pi * np.arange(corners) / corners - np.pi / 2
     return np.stack([np.cos(turn), np.sin(turn)], 1) * np.resize(radii, corners)[:, None]
 
 
 def _mask(points: np.ndarray, shape: tuple[int, ...], value: int = 255) -> np.ndarray:
     mask = np.zeros(shape, np.uint8)
-    cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], value, shift=4)
+    cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], (value,), shift=4)
     return mask
 
 
-def _paint(rng: np.random.Generator, canvas: np.ndarray, owner: np.ndarray, points: np.ndarray, k: int, hue: float) -> None:
-    """Draw the shape with its shadow and its dark edge into `canvas` (in place), and its index into `owner`."""
-    shape = owner.shape
+def _paint(
+    rng: np.random.Generator, canvas: np.ndarray, owner: np.ndarray, points: np.ndarray, k: int, name: str
+) -> None:
+    """Draw a shape with its shadow and dark edge into `canvas`, and its index into `owner`, both in place."""
     span = float(np.ptp(points, axis=0).max())
-    mask = _mask(points, shape)
-    shadow = cv2.blur(cv2.blur(_mask(points + span * 0.05, shape, 90), (11, 11)), (11, 11))
+    low = np.maximum(points.min(0).astype(int) - _MARGIN, 0)
+    high = (points.max(0) + 0.05 * span).astype(int) + _MARGIN
+    window = slice(low[1], high[1]), slice(low[0], high[0])  # all that the shape and its shadow touch
+    canvas, owner, points = canvas[window], owner[window], points - low
+    shadow = cv2.blur(cv2.blur(_mask(points + 0.05 * span, owner.shape, 90), (11, 11)), (11, 11))
     canvas *= 1 - shadow[..., None].astype(np.float32) / 255
-    # its hue keeps away from the background's: every shape can be told from what it lies on
-    body = _colour(hue + rng.uniform(0.2, 0.8), rng.uniform(0.55, 0.95), rng.uniform(0.65, 1.0))
-    shade = _field(rng, *shape)[..., None] * rng.uniform(0.15, 0.45)
-    fill = body * (1.1 - shade)
-    cv2.polylines(fill, [np.round(points * 16).astype(np.int32)], True, (body * 0.45).tolist(), max(2, int(span * 0.045)),
-                  cv2.LINE_AA, shift=4)
-    inside = mask > 0
+    # A class has its own range of hues: networks that start from random weights learn colours before corners.
+    hue = (CLASSES.index(name) + rng.uniform(-0.3, 0.3)) / len(CLASSES)
+    body = _colour(hue, rng.uniform(0.7, 1.0), rng.uniform(0.7, 1.0))
+    fill = body * (1.1 - rng.uniform(0.1, 0.35) * _field(rng, *owner.shape)[..., None])
+    edge = [np.round(points * 16).astype(np.int32)]
+    cv2.polylines(fill, edge, True, (body * 0.45).tolist(), max(2, int(span * 0.045)), cv2.LINE_AA, shift=4)
+    inside = _mask(points, owner.shape) > 0
     canvas[inside] = fill[inside]
     owner[inside] = k
 
 
-def _background(rng: np.random.Generator, h: int, w: int, hue: float) -> np.ndarray:
+def _background(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
     """float32 RGB (h, w, 3) in 0..255: a texture of two like colours with thin lines and dots on it."""
-    dark, light = np.sort(rng.uniform(0.3, 0.95, 2))
-    saturation = rng.uniform(0.1, 0.5)
+    # Pale and soft beside the shapes: networks that start from random weights must find these within minutes.
+    dark = rng.uniform(0.35, 0.75)
+    light = dark + rng.uniform(0.05, 0.2)
+    hue, saturation = rng.random(), rng.uniform(0.05, 0.25)
     first, second = _colour(hue, saturation, dark), _colour(hue + rng.uniform(-0.08, 0.08), saturation, light)
     t = (0.75 * _field(rng, h, w) + 0.25 * _field(rng, h, w))[..., None]
     canvas = first * (1 - t) + second * t
     for _ in range(rng.integers(0, 14)):
-        colour = _colour(hue + rng.uniform(-0.12, 0.12), saturation, rng.uniform(0.25, 1.0)).tolist()
+        colour = _colour(hue + rng.uniform(-0.12, 0.12), saturation, dark + rng.uniform(-0.15, 0.2)).tolist()
         a = (rng.random(2) * [w, h]).astype(int)
         if rng.random() < 0.5:
             b = a + rng.normal(0, 0.25 * w, 2).astype(int)
@@ -219,15 +240,17 @@ def _background(rng: np.random.Generator, h: int, w: int, hue: float) -> np.ndar
 
 def _field(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
     """A random texture: float32 (h, w) in 0..1, a gradient, stripes, checks or clouds."""
-    y, x = np.mgrid[:h, :w].astype(np.float32) / max(h, w) - 0.5
-    angle = rng.uniform(0, 2 * np.pi)
+    y = np.arange(h, dtype=np.float32)[:, None] / max(h, w) - 0.5
+    x = np.arange(w, dtype=np.float32) / max(h, w) - 0.5
+    angle = np.float32(rng.uniform(0, 2 * np.pi))
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     kind = rng.integers(4)
     if kind == 0:
         field = along + 0.5
     elif kind == 3:
         cells = int(rng.integers(3, 24))
-        field = cv2.resize(rng.random((cells, cells)).astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC)
+        noise = rng.random((cells, cells)).astype(np.float32)
+        field = cv2.resize(noise, (w, h), interpolation=cv2.INTER_CUBIC)
     else:
         field = np.sin(along * 2 * np.pi * rng.uniform(3, 14)) * 3
         field = (field if kind == 1 else field * np.sign(across * rng.uniform(3, 14) % 1 - 0.5)) * 0.5 + 0.5

@@ -39,12 +39,13 @@ class TrainTransform:
     """Random colours, expansion, crop, resize and mirroring of a training image, and its SSD targets.
 
     size: side of the square input in pixels; anchors: (A, 4) centre form in input pixels. Difficult objects
-    are trained on like the others, as in GluonCV. Source: SSD (arXiv 1512.02325), section 2.2, data
-    augmentation.
+    are trained on like the others, as in GluonCV. augment: "ssd" for all of it, "flip" for mirroring alone, which
+    networks learn sooner that start from random weights. Source: SSD (arXiv 1512.02325), section 2.2.
     """
 
-    def __init__(self, size: int, anchors: np.ndarray) -> None:
+    def __init__(self, size: int, anchors: np.ndarray, augment: str = "ssd") -> None:
         self.size = size
+        self.whole = augment == "flip"
         self.targets = SSDTargets(anchors)
 
     def __call__(
@@ -57,15 +58,18 @@ class TrainTransform:
         pixels, label = self.augment(image, label, rng)
         return (pixels, *self.targets(label[:, :4], label[:, 4]))
 
-    def augment(
-        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def augment(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The augmented image (3, S, S) float32 and the label rows that are left, boxes in its pixels."""
-        colour = random_colour(rng)
-        (x, y), canvas = random_expand(image.shape[1], image.shape[0], rng)
-        label = label + np.array([x, y, x, y, 0, 0], np.float32)
-        label, (left, top, width, height) = random_crop(label, *canvas, rng)
-        interpolation = _INTERPOLATIONS[rng.integers(len(_INTERPOLATIONS))]
+        if self.whole:
+            x = y = left = top = 0
+            height, width = image.shape[:2]
+            label, colour, interpolation = label.copy(), NORMALISE, cv2.INTER_LINEAR
+        else:
+            colour = random_colour(rng)
+            (x, y), canvas = random_expand(image.shape[1], image.shape[0], rng)
+            label = label + np.array([x, y, x, y, 0, 0], np.float32)
+            label, (left, top, width, height) = random_crop(label, *canvas, rng)
+            interpolation = _INTERPOLATIONS[rng.integers(len(_INTERPOLATIONS))]
         mirror = rng.random() < 0.5
         label[:, [0, 2]] *= self.size / width
         label[:, [1, 3]] *= self.size / height
@@ -123,9 +127,7 @@ def random_colour(rng: np.random.Generator) -> np.ndarray:
     return colour
 
 
-def random_expand(
-    width: int, height: int, rng: np.random.Generator
-) -> tuple[tuple[int, int], tuple[int, int]]:
+def random_expand(width: int, height: int, rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
     """Half of the time a canvas up to four times as wide and high: the image's corner on it, and its size."""
     if rng.random() < 0.5:
         return (0, 0), (width, height)
@@ -134,34 +136,28 @@ def random_expand(
     return (int(rng.integers(wide - width + 1)), int(rng.integers(high - height + 1))), (wide, high)
 
 
-def random_crop(
-    label: np.ndarray, width: int, height: int, rng: np.random.Generator
-) -> tuple[np.ndarray, Window]:
+def random_crop(label: np.ndarray, width: int, height: int, rng: np.random.Generator) -> tuple[np.ndarray, Window]:
     """A random window of a canvas that overlaps every object enough, and the objects centred in the window.
 
     label: (M, 6), boxes in canvas pixels. Returns the rows that are left, boxes clipped to the window and
-    relative to its corner, and the window. Without an object to keep, which good annotations rule out, it is
-    the canvas.
+    relative to its corner, and the window: the canvas if no object can be kept, as one without an area.
 
     GluonCV searches a window for each bound on the IoU, 50 trials each, and then draws among the found ones
-    and the whole canvas until an object is left. To draw the bound first and search then is the same, and
-    cheaper.
+    and the whole canvas until an object is left. Drawing the bound before searching is the same, but cheaper.
     """
     if not len(label):
         return label, _as_window(_random_windows(width, height, 1, rng)[0])
-    whole = np.array([0, 0, width, height])
     for choice in rng.permutation(len(_CROP_MIN_IOU) + 1):
-        window = whole if choice == len(_CROP_MIN_IOU) else None
-        if window is None:
-            windows = _random_windows(width, height, _CROP_TRIALS if _CROP_MIN_IOU[choice] else 1, rng)
-            good = np.flatnonzero(_least_iou(label[:, :4], windows) >= _CROP_MIN_IOU[choice])
-            if not len(good):
-                continue
-            window = windows[good[0]]
-        left = _crop_label(label, window)
+        if choice == len(_CROP_MIN_IOU):
+            windows = np.array([[0, 0, width, height]])
+        else:
+            min_iou = _CROP_MIN_IOU[choice]
+            windows = _random_windows(width, height, _CROP_TRIALS if min_iou else 1, rng)
+            windows = windows[_least_iou(label[:, :4], windows) >= min_iou]
+        left = _crop_label(label, windows[0]) if len(windows) else label[:0]
         if len(left):
-            return left, _as_window(window)
-    return label[:0], _as_window(whole)
+            return left, _as_window(windows[0])
+    return label[:0], (0, 0, width, height)
 
 
 def render(
@@ -179,11 +175,9 @@ def render(
 
 
 def _cut(image: np.ndarray, window: Window, dtype: type) -> np.ndarray:
-    """The pixels of a window, with a fourth channel where it reaches past the image: 255 on the image, 0
-    beside it.
+    """The pixels of a window; where it leaves the image, with a fourth channel, 255 on it and 0 beside it.
 
-    Colours beside the image are 0 too, so a colour matrix whose constants count the fourth channel leaves
-    them 0.
+    Colours beside the image are 0 as well, and stay so if the colour matrix's constants go by that channel.
     """
     left, top, width, height = window
     x0, y0 = max(left, 0), max(top, 0)

@@ -66,7 +66,7 @@ class Pool:
         if not self._workers:
             raise RuntimeError("the loader is closed")
         self._run = run = object()
-        self._await(self._asked)  # or what an abandoned epoch still makes would end up in this one's slots
+        self._await(self._asked)  # answers to an abandoned epoch, maybe errors, would be taken for this one's
         first = self._asked
         for k in range(len(batches)):
             while self._asked - first < min(k + _SLOTS, len(batches)):
@@ -116,7 +116,8 @@ class Pool:
         except subprocess.TimeoutExpired:
             code = "unknown"
         self.close()
-        hint = ": killed, mostly for lack of memory, so use fewer workers" if code == -signal.SIGKILL else ""
+        starved = code in (-signal.SIGKILL, -signal.SIGBUS)
+        hint = ", mostly for lack of memory: use fewer workers or a smaller batch" if starved else ""
         raise RunError(f"data loader worker {worker.process.pid} died with exit code {code}{hint}")
 
 
@@ -177,7 +178,7 @@ def _slots(memory: mmap.mmap, shapes: Sequence[tuple[int, ...]]) -> list[Slot]:
 
 
 def work(pipe_number: int, file: int, offset: int) -> None:
-    """A worker's life: makes what it is asked for until the pipe closes, by the pool or the parent's death."""
+    """A worker's life: makes what it is asked for until its pipe closes, as it does when the parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     memory = mmap.mmap(file, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from mxnet.ndarray import NDArray
 
@@ -45,4 +45,3 @@ class Distiller:
 
     def load_state(self, state: dict[str, NDArray]) -> None:
         """Put back what `state` gave."""
-

@@ -27,7 +27,5 @@ class CosineAttention(Distiller):
 
     def losses(self, teacher: Maps, student: Maps, batch_size: int) -> dict[str, NDArray]:
         """`weight` x mean over maps of (1 - cos), summed over this device's samples / `batch_size`."""
-        distances = [
-            nd.sum(1 - nd.sum(attention(s) * attention(t), axis=1)) for t, s in zip(teacher, student)
-        ]
+        distances = [nd.sum(1 - nd.sum(attention(s) * attention(t), axis=1)) for t, s in zip(teacher, student)]
         return {self.name: nd.add_n(*distances) * (self.weight / (len(distances) * batch_size))}

@@ -23,7 +23,7 @@ def stripped(prefix: str, entries: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def values(parameters: Mapping[str, Parameter]) -> dict[str, NDArray]:
-    """What `set_values` needs: each parameter once, BatchNorm's statistics, which devices do not share, once a device."""
+    """What `set_values` needs: each parameter once, BatchNorm's statistics, which devices do not share, on each."""
     arrays = {}
     for name, parameter in parameters.items():
         first, *others = parameter.list_data()

@@ -69,7 +69,8 @@ def evaluate(
     check_finite(detector)
     detector.hybridize(static_alloc=True)
     found = []
-    with tqdm(total=len(dataset), unit="image", desc="evaluating", disable=not progress, leave=False) as bar:
+    hidden = None if progress else True  # None: hidden where there is no terminal
+    with tqdm(total=len(dataset), unit="image", desc="evaluating", disable=hidden, leave=False) as bar:
         for index, rows in _detect(detector, dataset, contexts, eval_config.batch_size, size, num_workers):
             record = dataset.records[index]
             found.append(_in_image(rows, record, size, len(dataset.classes)))
@@ -120,7 +121,11 @@ def _rows(detector: Detector, images: NDArray) -> NDArray:
 
 
 def _in_image(rows: np.ndarray, record: Record, size: int, num_classes: int) -> np.ndarray:
-    """Detections (K, 6) in input px -> those in use, in pixels of the image, cut off at its edges."""
+    """Detections (K, 6) in input px -> those in use, in pixels of the image, cut off at its last ones.
+
+    AP is counted there, as the devkit does; GluonCV's script counts in input px, where the one pixel that VOC
+    adds to each side is of another size.
+    """
     found = checked_detections(rows, num_classes, f"image {record.id}")
     sides = np.tile([record.width, record.height], 2)
     found[:, :4] = np.clip(found[:, :4] * (sides / size), 0, sides - 1)
@@ -152,9 +157,7 @@ def measure_speed(
     The images are noise; loading and scaling are not counted. context: where the parameters are (None: the
     CPU).
     """
-    images = mx.nd.array(
-        np.random.default_rng(0).standard_normal((batch_size, 3, size, size)), ctx=context or mx.cpu()
-    )
+    images = mx.nd.array(np.random.default_rng(0).standard_normal((batch_size, 3, size, size)), ctx=context or mx.cpu())
     detector.hybridize(static_alloc=True)
 
     def seconds() -> float:
@@ -180,7 +183,8 @@ def evaluate_params(
     where it diverged.
     """
     detector, meta = load_detector(params_path, recipe)
-    dataset = dataset or open_split(recipe.data, "val")
+    if dataset is None:
+        dataset = open_split(recipe.data, "val")
     if tuple(meta["classes"]) != tuple(dataset.classes):
         raise UsageError(
             f"{params_path} was trained on the classes {', '.join(meta['classes'])}, "
@@ -188,9 +192,7 @@ def evaluate_params(
         )
     parameters, macs = cost.count(detector, (1, 3, meta["size"], meta["size"]))
     detector.collect_params().reset_ctx(list(contexts))
-    result = evaluate(
-        detector, dataset, contexts, recipe.eval, meta["size"], recipe.train.num_workers, progress
-    )
+    result = evaluate(detector, dataset, contexts, recipe.eval, meta["size"], recipe.train.num_workers, progress)
     return {
         "network": meta["network"],
         "params_file": str(params_path),
@@ -227,7 +229,7 @@ def _samples(dataset: DetectionDataset, detections: Sequence[np.ndarray]) -> lis
                 "width": record.width,
                 "height": record.height,
                 "gt": truth.tolist(),
-                "detections": detections[index].round(4).tolist(),
+                "detections": detections[index].astype(np.float64).round(3).tolist(),
             }
         )
     return samples

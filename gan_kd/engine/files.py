@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from mxnet import MXNetError
 
@@ -23,7 +25,7 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_file(path: Path, fill: Callable[[Path], None]) -> None:
+def write_file(path: Path, fill: Callable[[Path], object]) -> None:
     """Have `fill` write a file under another name, then put it in place; the old file stays until that is done.
 
     RunError where it cannot be written, a full disk above all.
@@ -39,7 +41,12 @@ def write_file(path: Path, fill: Callable[[Path], None]) -> None:
             beside.unlink(missing_ok=True)
 
 
-def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """The same for a value as JSON."""
+    write_file(path, lambda target: target.write_text(json.dumps(value, indent=1) + "\n"))
+
+
+def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
     """The same for a folder: `fill` gets an empty one beside `path`. A folder already there is replaced."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with _saving(path):

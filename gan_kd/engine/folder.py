@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import mxnet as mx
 import numpy as np
 
 from gan_kd import __version__
+from gan_kd.engine.files import write_file, write_json
 from gan_kd.errors import RunError, UsageError
 from gan_kd.recipe import Recipe, load, recipe_hash, to_yaml
 
@@ -36,7 +38,7 @@ def open_folder(folder: Path, recipe: Recipe, resume: bool) -> TextIO:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")
+        lock = open(folder / ".lock", "w")  # noqa: SIM115  (open as long as the run)
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}; choose another --save-prefix") from error
     try:
@@ -45,7 +47,7 @@ def open_folder(folder: Path, recipe: Recipe, resume: bool) -> TextIO:
         lock.close()
         raise UsageError(f"another process is training into {folder}; wait for it, or choose another --seed") from error
     if not resume:
-        written.write_text(to_yaml(recipe))
+        write_file(written, lambda target: target.write_text(to_yaml(recipe)))
     _note_environment(folder / ENVIRONMENT)
     return lock
 
@@ -99,8 +101,12 @@ def _processor() -> str:
 
 
 def _note_environment(path: Path) -> None:
-    """Add this start of the run to the list of its starts: command, commit, machine."""
-    starts = json.loads(path.read_text()) if path.exists() else []
-    command = " ".join(["python -m gan_kd", *sys.argv[1:]])
-    starts.append({"command": command, "commit": commit(), "version": __version__, "machine": machine()})
-    path.write_text(json.dumps(starts, indent=1) + "\n")
+    """Add this start of the run to those before it: entry k of `commands` ran the code of entry k of `commits`."""
+    before = json.loads(path.read_text()) if path.exists() else {"commands": [], "commits": []}
+    noted = {
+        "commands": [*before["commands"], shlex.join(["python", "-m", "gan_kd", *sys.argv[1:]])],
+        "commits": [*before["commits"], commit()],
+        "version": __version__,
+        "machine": machine(),
+    }
+    write_json(path, noted)

@@ -45,7 +45,7 @@ def close_log() -> None:
 
 
 class MetricsFile:
-    """metrics.jsonl: one JSON object a line, without times, so that a resumed run's file equals the undisturbed one's."""
+    """metrics.jsonl: a JSON object a line; without times, so that a resumed run's equals the undisturbed one's."""
 
     def __init__(self, path: Path, keep: int) -> None:
         """Go on after the first `keep` bytes; what a killed run wrote after its last checkpoint is dropped."""
@@ -98,8 +98,7 @@ class Interval:
                 if not math.isfinite(value):
                     raise RunError(
                         f"the loss {name!r} is {value} in batch {batch}: training stops and the last checkpoint stays "
-                        "good; go on from it with --resume and a lower learning rate or optimizer.clip_gradient "
-                        "in a new recipe"
+                        "good; start a new run with a lower learning rate or optimizer.clip_gradient"
                     )
                 self.sums[name] = self.sums.get(name, 0.0) + value
             self.count += 1

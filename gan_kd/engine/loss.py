@@ -30,8 +30,9 @@ class MultiBoxLoss(HybridBlock):
         entropy = -F.pick(F.log_softmax(class_scores, axis=-1), class_targets, axis=-1)
         # Background anchors by falling loss; positives count as zero and come behind.
         rank = F.argsort(F.argsort(entropy * (positive - 1), axis=1), axis=1)
-        quota = F.sum(positive, axis=1, keepdims=True) * NEGATIVES_PER_POSITIVE
-        used = positive + F.broadcast_lesser(rank, quota) > 0
+        counted = F.cast(positive, "float32")  # the dtype of ranks; a float16 could not count them
+        quota = F.sum(counted, axis=1, keepdims=True) * NEGATIVES_PER_POSITIVE
+        used = counted + F.broadcast_lesser(rank, quota) > 0
         conf = F.sum(F.where(used, entropy, F.zeros_like(entropy)))
         loc = F.sum(F.broadcast_mul(F.smooth_l1(box_offsets - box_targets, scalar=1.0), F.expand_dims(positive, -1)))
         return conf * scale, loc * scale

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -13,6 +14,7 @@ from gan_kd.distill.cosine_attention import CosineAttention
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.engine.saved import load_detector
 from gan_kd.engine.step import Networks
+from gan_kd.errors import RunError
 from gan_kd.models import zoo
 from gan_kd.models.adapter import Adapters, pair_maps, require_equal_sizes
 from gan_kd.models.head import new_head
@@ -26,6 +28,31 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed)
 
 
+def fetch_weights(recipe: Recipe) -> None:
+    """Download what the recipe starts from, where it is not there yet. RunError, naming all of it, where that fails."""
+    names = {zoo_name(recipe)} if recipe.needs_teacher and recipe.teacher.weights == "zoo" else set()
+    for network, role in (
+        (recipe.teacher, ("teacher",)),
+        (recipe.student, ("baseline", "control", "distilled")),
+    ):
+        if recipe.trains(*role) and network.init == "imagenet":
+            names.add(network.backbone)
+    problems = []
+    for name in sorted(names):
+        try:
+            zoo.weights_file(name)
+        except RunError as error:
+            problems.append(str(error))
+    if problems:
+        raise RunError("; ".join(problems))
+
+
+def zoo_name(recipe: Recipe) -> str:
+    """GluonCV's name of the recipe's teacher."""
+    dataset = "coco" if recipe.data.classes == "coco" else "voc"
+    return f"ssd_{recipe.data.size}_{recipe.teacher.backbone}_{dataset}"
+
+
 def build_teacher(recipe: Recipe, classes: Sequence[str]) -> Detector:
     """The teacher before its training, or with the trained weights that the recipe names. On the CPU."""
     teacher, size = recipe.teacher, recipe.data.size
@@ -33,8 +60,7 @@ def build_teacher(recipe: Recipe, classes: Sequence[str]) -> Detector:
         return load_detector(Path(str(teacher.weights)).expanduser(), recipe)[0]
     seed_everything(recipe.train.seed)
     if teacher.weights == "zoo":
-        dataset = "coco" if recipe.data.classes == "coco" else "voc"
-        net = zoo.load_zoo_detector(f"ssd_{size}_{teacher.backbone}_{dataset}")
+        net = zoo.load_zoo_detector(zoo_name(recipe))
     else:
         net = zoo.build(teacher.backbone, size, classes, teacher.init)
     return _detector(recipe, *split(net))

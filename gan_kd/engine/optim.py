@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import mxnet as mx
 from mxnet import gluon, nd
@@ -89,8 +90,8 @@ class Optimisation:
         for index, moments in self.trainer._updaters[0].states.items():
             for part, array in enumerate(_as_tuple(moments)):
                 arrays[f"{index}.{part}"] = array
-        for index, count in self.trainer._optimizer._index_update_count.items():
-            arrays[f"{index}.count"] = nd.array([count], dtype="int64")
+        for index, updates in self.trainer._optimizer._index_update_count.items():
+            arrays[f"{index}.count"] = nd.array([updates], dtype="int64")
         return arrays
 
     def load_state(self, state: dict[str, NDArray]) -> None:
@@ -98,11 +99,11 @@ class Optimisation:
         moments: dict[int, list[NDArray]] = {}
         counts: dict[int, int] = {}
         for name in sorted(state):
-            index, part = name.split(".")
+            number, part = name.split(".")
             if part == "count":
-                counts[int(index)] = int(state[name].asscalar())
+                counts[int(number)] = int(state[name].asscalar())
             else:
-                moments.setdefault(int(index), []).append(state[name])
+                moments.setdefault(int(number), []).append(state[name])
         optimizer = self.trainer._optimizer
         for updater, context in zip(self.trainer._updaters, self.trainer._contexts):
             for index, parts in moments.items():
@@ -119,4 +120,4 @@ def _as_tuple(moments: object) -> tuple[NDArray, ...]:
     """Adam keeps a pair of moments, SGD with momentum one array, plain SGD None."""
     if moments is None:
         return ()
-    return moments if isinstance(moments, tuple) else (moments,)  # type: ignore[return-value]
+    return moments if isinstance(moments, tuple) else (moments,)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mxnet as mx
+import numpy as np
 
 from gan_kd.data.check import preflight
 from gan_kd.data.loader import Loader
@@ -18,21 +20,18 @@ from gan_kd.engine import checkpoint
 from gan_kd.engine.arrays import average_statistics, prefixed, set_values, stripped, values
 from gan_kd.engine.contexts import open_contexts
 from gan_kd.engine.evaluate import evaluate, evaluate_params
-from gan_kd.engine.files import write_file
+from gan_kd.engine.files import write_json
 from gan_kd.engine.folder import commit, open_folder
 from gan_kd.engine.logs import MetricsFile, close_log, log, log_to
-from gan_kd.engine.networks import build_distillers, build_student, build_teacher, describe
+from gan_kd.engine.networks import build_distillers, build_student, build_teacher, describe, fetch_weights
 from gan_kd.engine.optim import Optimisation
 from gan_kd.engine.saved import load_detector, save_detector
 from gan_kd.engine.step import Networks, Step
 from gan_kd.engine.train import Progress, StageTrainer, Stopped, StopSignal
-from gan_kd.errors import RunError, UsageError
+from gan_kd.errors import RunError, UsageError, UserError
 from gan_kd.models.ssd import Detector
 from gan_kd.recipe import Recipe, Stage, recipe_hash
 from gan_kd.report.report import make_report
-
-
-
 
 
 def train(recipe: Recipe, prefix: Path, resume: bool) -> Path | None:
@@ -41,8 +40,11 @@ def train(recipe: Recipe, prefix: Path, resume: bool) -> Path | None:
     UsageError or RunError, one sentence, for everything that a user can mend.
     """
     folder = prefix / recipe.name / str(recipe.train.seed)
-    contexts = open_contexts(recipe.train.contexts)
-    data = preflight(recipe.data)
+    contexts, data, _ = _all_of(
+        lambda: open_contexts(recipe.train.contexts),
+        lambda: preflight(recipe.data),
+        lambda: fetch_weights(recipe),
+    )
     with open_folder(folder, recipe, resume), contextlib.closing(_Run(recipe, folder, contexts, data)) as run:
         log_to(folder / "train.log")
         try:
@@ -53,6 +55,21 @@ def train(recipe: Recipe, prefix: Path, resume: bool) -> Path | None:
             return None
         finally:
             close_log()
+
+
+def _all_of(*needs: Callable[[], Any]) -> list[Any]:
+    """What each of the functions gives; where some cannot, one sentence that names everything that is missing."""
+    given, missing = [], []
+    for need in needs:
+        try:
+            given.append(need())
+        except UserError as error:
+            missing.append(error)
+    if len(missing) > 1:
+        raise UsageError("; and ".join(str(error).rstrip(".") for error in missing))
+    if missing:
+        raise missing[0]
+    return given
 
 
 class _Run:
@@ -113,7 +130,7 @@ class _Run:
         anchors = networks.detector.head.anchors(networks.detector.extractor.sizes)
         self.loader = Loader(
             self.train_set,
-            TrainTransform(self.recipe.data.size, anchors),
+            TrainTransform(self.recipe.data.size, anchors, self.recipe.data.augment),
             self.recipe.train.batch_size,
             self.recipe.train.num_workers,
             self.recipe.train.seed,
@@ -173,8 +190,10 @@ class _Run:
 
     def _next_stage(self, goes_on: bool) -> None:
         """Move on; the counters of a network go on as long as the next stage trains the same one."""
-        kept = {"step": self.progress.step, "epochs_seen": self.progress.epochs_seen} if goes_on else {}
-        self.progress = Progress(stage=self.progress.stage + 1, best=self.progress.best, **kept)
+        following = Progress(stage=self.progress.stage + 1, best=self.progress.best)
+        if goes_on:
+            following.step, following.epochs_seen = self.progress.step, self.progress.epochs_seen
+        self.progress = following
 
     def _evaluate(self, detector: Detector) -> dict[str, Any]:
         """mAP and AP by class in percent, on the recipe's test split."""
@@ -194,6 +213,13 @@ class _Run:
         save_detector(detector, self.folder / network / "best.params", meta)
 
     def _save(self, stage: str, progress: Progress, arrays: dict[str, mx.nd.NDArray]) -> None:
+        for name, array in arrays.items():
+            # A loss can stay finite over weights that are not: ReLU turns nan into 0.
+            if not np.isfinite(array.asnumpy()).all():
+                raise RunError(
+                    f"{name} holds nan or infinite values after epoch {progress.epoch} of stage {stage}: training "
+                    "stops and the last checkpoint stays good; start a new run with a lower learning rate"
+                )
         position = f"{progress.stage:02d}-{progress.epoch:04d}-{progress.batch:06d}-{stage}"
         state = {
             "progress": dataclasses.asdict(progress),
@@ -209,8 +235,7 @@ class _Run:
             best = self.folder / network / "best.params"
             if best.exists():
                 result = evaluate_params(self.recipe, best, self.contexts, self.val_set)
-                text = json.dumps({**result, "last_map": self._last_map(network)}, indent=1) + "\n"
-                write_file(self.folder / network / "eval.json", lambda path, text=text: path.write_text(text))
+                write_json(self.folder / network / "eval.json", {**result, "last_map": self._last_map(network)})
                 lines.append(f"{network} mAP={result['map']:.2f}")
         report = make_report(self.folder)
         for line in (*lines, f"report: {report}"):
@@ -224,9 +249,7 @@ class _Run:
         return maps[-1] if maps else None
 
 
-def _arrays(
-    networks: Networks, optimisation: Optimisation, distillers: list[Distiller]
-) -> dict[str, mx.nd.NDArray]:
+def _arrays(networks: Networks, optimisation: Optimisation, distillers: list[Distiller]) -> dict[str, mx.nd.NDArray]:
     """Everything in arrays that a stage under way is made of."""
     arrays = prefixed("optimiser", optimisation.state())
     for name, parameters in _trained(networks).items():

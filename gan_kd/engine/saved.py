@@ -75,7 +75,7 @@ def load_detector(path: Path, recipe: Recipe | None = None) -> tuple[Detector, d
     With a description beside the file (as `save_detector` writes it) the file must be the one described and
     fit the recipe, if that is given. Without one, the recipe's networks are tried: teacher, student with its
     own head (called baseline), student with the teacher's head (called distilled); GluonCV's own files are
-    read so. UsageError: no such file, truncated or changed, no params file, or of another network.
+    read so. UsageError: no such file, truncated or changed, not a params file, or of another network.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; trained weights lie in runs/RECIPE/SEED/NETWORK/best.params")
@@ -98,9 +98,7 @@ def _read_description(sidecar: Path) -> dict[str, Any]:
     return meta
 
 
-def _load_described(
-    path: Path, meta: dict[str, Any], recipe: Recipe | None
-) -> tuple[Detector, dict[str, Any]]:
+def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> tuple[Detector, dict[str, Any]]:
     if sha256(path) != meta["sha256"]:
         raise UsageError(
             f"{path}: truncated or changed since it was saved (sha256 differs from {path.stem}.json); "
@@ -131,16 +129,19 @@ def _load_by_trial(path: Path, recipe: Recipe) -> tuple[Detector, dict[str, Any]
         if stream.read(len(_MAGIC)) != _MAGIC:
             raise UsageError(f"{path}: not a params file (MXNet's begin otherwise)")
     arrays = weights.read(path, f"a network of recipe {recipe.name}")
-    reasons = []
+    shapes = {name: array.shape for name, array in arrays.items()}
+    refusals = []
     for detector, meta in _candidates(recipe):
-        what = f"the {meta['network']} {meta['backbone']}"
+        parameters = detector.weights()
+        what = f"the {meta['network']} {meta['backbone']}, the nearest network of recipe {recipe.name}"
         try:
-            weights.assign(detector.weights(), arrays, path, what)
+            weights.assign(parameters, arrays, path, what)
         except UsageError as error:
-            reasons.append(str(error))
+            alike = sum(shapes.get(name) == parameter.shape for name, parameter in parameters.items())
+            refusals.append((alike, error))
         else:
             return detector, {**meta, "sha256": sha256(path)}
-    raise UsageError(f"{path} is no network of recipe {recipe.name}: {'; '.join(reasons)}")
+    raise max(refusals, key=lambda refusal: refusal[0])[1]
 
 
 def _candidates(recipe: Recipe) -> Iterator[tuple[Detector, dict[str, Any]]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import mxnet as mx
 from mxnet import autograd, gluon, nd
@@ -41,7 +41,13 @@ class Networks:
 
     def hybridize(self) -> None:
         """Compile every part for training; an evaluation in between compiles the detector anew for itself."""
-        blocks = (self.detector.extractor, self.detector.adapters, self.detector.head, self.bridge, self.teacher)
+        blocks = (
+            self.detector.extractor,
+            self.detector.adapters,
+            self.detector.head,
+            self.bridge,
+            self.teacher,
+        )
         for block in blocks:
             if block is not None:
                 block.hybridize(static_alloc=True, static_shape=True)
@@ -117,14 +123,22 @@ class Step:
         return logs
 
     def _losses(
-        self, batch: TrainBatch, through_head: Sequence[Maps], teacher: Sequence[Maps], student: Sequence[Maps]
+        self,
+        batch: TrainBatch,
+        through_head: Sequence[Maps],
+        teacher: Sequence[Maps],
+        student: Sequence[Maps],
     ) -> dict[str, list[NDArray]]:
         """L_conf and L_loc of SSD, then the distillers' losses, by name, one entry a device."""
         named: dict[str, list[NDArray]] = {"conf": [], "loc": []}
         scale = positives_scale(batch.cls_targets)
         targets = zip(split(batch.cls_targets, self.contexts), split(batch.box_targets, self.contexts))
         for context, maps, on_device, real, fake in zip(self.contexts, through_head, targets, teacher, student):
-            conf, loc = self.loss(*self.networks.detector.head(*maps), *on_device, nd.array([scale], ctx=context))
+            conf, loc = self.loss(
+                *self.networks.detector.head(*maps),
+                *on_device,
+                nd.array([scale], ctx=context, dtype=batch.cls_targets.dtype),
+            )
             named["conf"].append(conf)
             named["loc"].append(loc)
             for distiller in self.distillers:

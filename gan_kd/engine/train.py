@@ -109,7 +109,7 @@ class StageTrainer:
                     break
         if progress.batch < batches:
             self._stop()
-        log.info("[Epoch %d] Training cost: %.3f", progress.epoch + 1, time.time() - started)
+        log.info("[Epoch %d] Training cost: %.3f", self._position()["epoch"], time.time() - started)
         progress.epoch, progress.batch, progress.epochs_seen = progress.epoch + 1, 0, progress.epochs_seen + 1
         own = progress.epoch - self.warmup
         if own > 0 and (own % self.train.val_interval == 0 or own == self.stage.epochs):
@@ -124,9 +124,7 @@ class StageTrainer:
         done = progress.epoch * batches + progress.batch
         if progress.epoch < self.warmup:
             return self.step.warm_up(batch, Position(done, self.warmup * batches, self.warmup))
-        return self.step(
-            batch, Position(done - self.warmup * batches, self.stage.epochs * batches, self.stage.epochs)
-        )
+        return self.step(batch, Position(done - self.warmup * batches, self.stage.epochs * batches, self.stage.epochs))
 
     def _log(self, bar: tqdm) -> None:
         """Close the interval: a line on the screen and in train.log, one in metrics.jsonl."""

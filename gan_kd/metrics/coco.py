@@ -86,8 +86,7 @@ class COCOMetric:
 
     def _detections(self) -> COCO:
         if self._found:
-            # loadRes adds keys to the dictionaries that it is given, hence the copies.
-            return self._truth.loadRes([dict(entry) for entry in self._found])
+            return self._truth.loadRes(self._found)
         nothing = COCO()  # loadRes fails on an empty list
         nothing.dataset = {**self._truth.dataset, "annotations": []}
         nothing.createIndex()

@@ -41,8 +41,10 @@ def pair_maps(student: Maps, teacher: Maps) -> list[tuple[int, int]]:
 def require_equal_sizes(student: Maps, teacher: Maps) -> None:
     """Raises UsageError, with both lists of shapes, where the student does not fit the teacher's head."""
     if student.sizes != teacher.sizes:
-        raise UsageError("the teacher's head needs student maps of the teacher's sizes, so distil with the "
-                         f"student's own head: {_shapes(student, teacher)}")
+        raise UsageError(
+            "the teacher's head needs student maps of the teacher's sizes, so distil with the "
+            f"student's own head: {_shapes(student, teacher)}"
+        )
 
 
 def _shapes(student: Maps, teacher: Maps) -> str:
@@ -67,8 +69,11 @@ class Adapters(HybridBlock):
         with self.name_scope():
             self.maps = nn.HybridSequential(prefix="")
             for student, teacher in zip(student_channels, teacher_channels):
-                self.maps.add(_Same() if student == teacher else
-                              nn.Conv2D(teacher, 1, in_channels=student, weight_initializer=mx.init.Xavier()))
+                self.maps.add(
+                    _Same()
+                    if student == teacher
+                    else nn.Conv2D(teacher, 1, in_channels=student, weight_initializer=mx.init.Xavier())
+                )
 
     def hybrid_forward(self, F, *maps):  # type: ignore[no-untyped-def]
         return [adapt(x) for adapt, x in zip(self.maps, maps)]

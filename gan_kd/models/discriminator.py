@@ -43,7 +43,7 @@ class Discriminator(HybridBlock):
                 if norm == "batch":
                     self.layers.add(nn.BatchNorm(in_channels=width, gamma_initializer=_AroundOne()))
                 elif norm == "instance" and size > 1:
-                    self.layers.add(nn.InstanceNorm(scale=True, in_channels=width, gamma_initializer=_AroundOne()))
+                    self.layers.add(nn.InstanceNorm(in_channels=width, scale=True, gamma_initializer=_AroundOne()))
                 self.layers.add(nn.LeakyReLU(0.2))
             self.layers.add(_conv(width, 1, size, 1, 0))
 
@@ -54,8 +54,7 @@ class Discriminator(HybridBlock):
 class DNet(HybridBlock):
     """Maps (N,channels[i],sizes[i],sizes[i]) -> list of scores (N,), by one Discriminator for each map."""
 
-    def __init__(self, channels: Sequence[int], sizes: Sequence[int], width: int = 512,
-                 norm: str = "batch") -> None:
+    def __init__(self, channels: Sequence[int], sizes: Sequence[int], width: int = 512, norm: str = "batch") -> None:
         super().__init__()
         with self.name_scope():
             self.discriminators = nn.HybridSequential(prefix="")
@@ -74,5 +73,12 @@ class _AroundOne(mx.init.Initializer):
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> nn.Conv2D:
-    return nn.Conv2D(outputs, kernel, stride, padding, in_channels=inputs, use_bias=False,
-                     weight_initializer=mx.init.Normal(0.02))
+    return nn.Conv2D(
+        outputs,
+        kernel,
+        stride,
+        padding,
+        in_channels=inputs,
+        use_bias=False,
+        weight_initializer=mx.init.Normal(0.02),
+    )

@@ -12,7 +12,7 @@ import mxnet as mx
 import numpy as np
 from gluoncv.nn.coder import MultiPerClassDecoder
 from gluoncv.nn.predictor import ConvPredictor
-from mxnet.gluon import HybridBlock, nn
+from mxnet.gluon import Constant, HybridBlock, Parameter, nn
 
 
 class SSDHead(HybridBlock):
@@ -22,15 +22,20 @@ class SSDHead(HybridBlock):
     are those of a GluonCV SSD, with its parameters and their names in a file.
     """
 
-    def __init__(self, class_predictors: nn.HybridSequential, box_predictors: nn.HybridSequential,
-                 anchor_generators: nn.HybridSequential, box_decoder: HybridBlock,
-                 classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        class_predictors: nn.HybridSequential,
+        box_predictors: nn.HybridSequential,
+        anchors: Sequence[Constant],
+        box_decoder: HybridBlock,
+        classes: Sequence[str],
+    ) -> None:
         super().__init__()
         self.classes = tuple(classes)
         self.class_predictors = class_predictors
         self.box_predictors = box_predictors
-        self.anchor_generators = anchor_generators
         self.box_decoder = box_decoder
+        self.allocated = list(anchors)  # (1,1,H,W,4a) for each map, larger than the map
 
     @property
     def contexts(self) -> list[mx.Context]:
@@ -39,10 +44,14 @@ class SSDHead(HybridBlock):
 
     def anchors(self, sizes: Sequence[int]) -> np.ndarray:
         """Anchors float32 (A,4), centre x, centre y, width, height in px, for square maps of these sides."""
-        context = self.contexts[0]
-        return np.concatenate([
-            generator.anchors.data(context).asnumpy()[:, :, :side, :side].reshape(-1, 4)
-            for generator, side in zip(self.anchor_generators, sizes)])
+        arrays = [anchors.data(anchors.list_ctx()[0]).asnumpy() for anchors in self.allocated]
+        maps = [array[:, :, :side, :side].reshape(-1, 4) for array, side in zip(arrays, sizes)]
+        return np.concatenate(maps)
+
+    def weights(self) -> dict[str, Parameter]:
+        """Parameters, and the anchors as allocated, by their names in a file of GluonCV."""
+        anchors = {f"anchor_generators.{i}.anchors": anchors for i, anchors in enumerate(self.allocated)}
+        return {**self._collect_params_with_prefix(), **anchors}
 
     def hybrid_forward(self, F, *maps):  # type: ignore[no-untyped-def]
         def rows(predictors, width):  # type: ignore[no-untyped-def]
@@ -62,8 +71,9 @@ class SSDDecoder(HybridBlock):
     boxes that take part (-1: all); post_nms: K.
     """
 
-    def __init__(self, head: SSDHead, sizes: Sequence[int], nms: float = 0.45, nms_topk: int = 400,
-                 post_nms: int = 100) -> None:
+    def __init__(
+        self, head: SSDHead, sizes: Sequence[int], nms: float = 0.45, nms_topk: int = 400, post_nms: int = 100
+    ) -> None:
         super().__init__()
         self.foreground = len(head.classes)
         self.nms = {"overlap_thresh": nms, "topk": nms_topk, "valid_thresh": 0.01}
@@ -77,9 +87,18 @@ class SSDDecoder(HybridBlock):
     def hybrid_forward(self, F, cls_preds, box_preds, anchors):  # type: ignore[no-untyped-def]
         boxes = self.box_decoder(box_preds, anchors)
         ids, scores = self.class_decoder(F.softmax(cls_preds, axis=-1))
-        rows = F.concat(*[F.concat(ids.slice_axis(axis=-1, begin=i, end=i + 1),
-                                   scores.slice_axis(axis=-1, begin=i, end=i + 1), boxes, dim=-1)
-                          for i in range(self.foreground)], dim=1)
+        rows = F.concat(
+            *[
+                F.concat(
+                    ids.slice_axis(axis=-1, begin=i, end=i + 1),
+                    scores.slice_axis(axis=-1, begin=i, end=i + 1),
+                    boxes,
+                    dim=-1,
+                )
+                for i in range(self.foreground)
+            ],
+            dim=1,
+        )
         rows = F.contrib.box_nms(rows, id_index=0, score_index=1, coord_start=2, **self.nms)
         rows = rows.slice_axis(axis=1, begin=0, end=self.post_nms)
         return tuple(rows.slice_axis(axis=2, begin=i, end=j) for i, j in ((0, 1), (1, 2), (2, 6)))
@@ -90,8 +109,13 @@ def new_head(head: SSDHead) -> SSDHead:
 
     The student's head starts from the teacher's and is trained further (paper, algorithm, step 4).
     """
-    return SSDHead(_copy(head.class_predictors), _copy(head.box_predictors), head.anchor_generators,
-                   head.box_decoder, head.classes)
+    return SSDHead(
+        _copy(head.class_predictors),
+        _copy(head.box_predictors),
+        head.allocated,
+        head.box_decoder,
+        head.classes,
+    )
 
 
 def _copy(predictors: nn.HybridSequential) -> nn.HybridSequential:

@@ -20,8 +20,7 @@ class Detector(HybridBlock):
     step 6). The parts are shared with whoever made them: training them trains the detector.
     """
 
-    def __init__(self, extractor: Extractor, adapters: Adapters | None, head: SSDHead,
-                 decoder: SSDDecoder) -> None:
+    def __init__(self, extractor: Extractor, adapters: Adapters | None, head: SSDHead, decoder: SSDDecoder) -> None:
         super().__init__()
         self.extractor = extractor
         self.adapters = adapters
@@ -36,7 +35,7 @@ class Detector(HybridBlock):
 
     def weights(self) -> dict[str, Parameter]:
         """Parameters by their names in a file: GluonCV's, and `adapters.*`, which GluonCV does not know."""
-        named = {**self.extractor._collect_params_with_prefix(), **self.head._collect_params_with_prefix()}
+        named = {**self.extractor._collect_params_with_prefix(), **self.head.weights()}
         if self.adapters is not None:
             named.update(self.adapters._collect_params_with_prefix("adapters"))
         return named
@@ -56,12 +55,18 @@ class Detector(HybridBlock):
 def split(net: SSD) -> tuple[Extractor, SSDHead]:
     """Extractor and head of a GluonCV SSD; they share its parameters, nothing is copied."""
     size, _ = net.anchor_generators[0]._im_size  # nothing else in GluonCV's SSD knows its input size
-    head = SSDHead(net.class_predictors, net.box_predictors, net.anchor_generators, net.bbox_decoder,
-                   net.classes)
+    anchors = [generator.anchors for generator in net.anchor_generators]
+    head = SSDHead(net.class_predictors, net.box_predictors, anchors, net.bbox_decoder, net.classes)
     return Extractor(net.features, size), head
 
 
-def join(extractor: Extractor, head: SSDHead, adapters: Adapters | None = None, nms: float = 0.45,
-         nms_topk: int = 400, post_nms: int = 100) -> Detector:
+def join(
+    extractor: Extractor,
+    head: SSDHead,
+    adapters: Adapters | None = None,
+    nms: float = 0.45,
+    nms_topk: int = 400,
+    post_nms: int = 100,
+) -> Detector:
     """The detector of these parts, which are shared, on the contexts of the head; nms* as in SSDDecoder."""
     return Detector(extractor, adapters, head, SSDDecoder(head, extractor.sizes, nms, nms_topk, post_nms))

@@ -32,8 +32,9 @@ def read(path: str | Path, what: str) -> Arrays:
     try:
         arrays = mx.nd.load(str(path))
     except (mx.MXNetError, ValueError, OSError) as error:
-        raise UsageError(f"{path} is truncated or not a .params file ({last_line(error)}); "
-                         f"it should hold the weights of {what}") from None
+        raise UsageError(
+            f"{path} is truncated or not a .params file ({last_line(error)}); it should hold the weights of {what}"
+        ) from None
     if not isinstance(arrays, dict) or not arrays:
         raise UsageError(f"{path} holds no named arrays; it should hold the weights of {what}")
     for name, array in arrays.items():
@@ -74,8 +75,7 @@ def write(parameters: Parameters, path: str | Path) -> None:
     except (mx.MXNetError, OSError) as error:
         with contextlib.suppress(OSError):
             beside.unlink()
-        raise RunError(f"cannot write {path} ({last_line(error)}): "
-                       "is the disk full or the folder read-only?") from None
+        raise RunError(f"cannot write {path} ({last_line(error)}): is the disk full or the folder read-only?") from None
 
 
 def last_line(error: Exception) -> str:
@@ -99,8 +99,9 @@ def _mismatch(parameters: Parameters, arrays: Arrays) -> str | None:
     for name, parameter in parameters.items():
         there, here = tuple(arrays[name].shape), tuple(parameter.shape)
         if there != here:
-            return (f"'{name}' has the shape {there} there and {here} here"
-                    + _class_counts(name, there, here, parameters))
+            return f"'{name}' has the shape {there} there and {here} here" + _class_counts(
+                name, there, here, parameters
+            )
         if isinstance(parameter, Constant):
             constant = parameter.data(parameter.list_ctx()[0])
             if not np.array_equal(arrays[name].asnumpy(), constant.asnumpy()):

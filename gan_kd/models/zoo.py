@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,15 +89,14 @@ def zoo_names() -> list[str]:
     return [name for name in get_model_list() if name.startswith("ssd_") and name.endswith(("_voc", "_coco"))]
 
 
-def build(backbone: str, size: int, classes: Sequence[str], init: str = "random",
-          prefix: str | None = None) -> SSD:
+def build(backbone: str, size: int, classes: Sequence[str], init: str = "random", prefix: str | None = None) -> SSD:
     """GluonCV SSD on a backbone for a square input of `size` px, all parameters initialised on the CPU.
 
     At 512 px (vgg16_atrous and resnet34_v1b: 300) it is the network of GluonCV's zoo, where the zoo has it,
     with the zoo's anchors for COCO if the classes are COCO's, else for VOC. At other sizes the anchors of
-    512 px are scaled and centred on the cells. There are six maps at any size: at 128 px of 8, 4, 2, 1, 1,
-    1 cells. The zoo's own mobilenet0.25 at 300 px sets its anchors 8 px apart on cells of 16, so that they
-    cover a quarter of the image; it exists here as a trained detector only.
+    512 px are scaled and centred on the cells. The number of maps does not depend on the size: the six of
+    128 px have 8, 4, 2, 1, 1, 1 cells a side. The zoo's own mobilenet0.25 at 300 px sets its anchors 8 px
+    apart on cells of 16, so that they cover a quarter of the image; it is here as a trained detector only.
 
     init: 'random' (He; follows mx.random.seed), 'imagenet' (GluonCV's download), or the path of a .params
     file with the backbone's parameters as GluonCV names them; a classifier may be absent.
@@ -103,11 +104,12 @@ def build(backbone: str, size: int, classes: Sequence[str], init: str = "random"
     Raises UsageError for an unknown backbone, an impossible size or a wrong file, RunError if a download
     fails.
     """
-    net = _assemble(backbone, size, list(classes), prefix)
+    with _quiet():
+        net = _assemble(backbone, size, list(classes), prefix)
     _set_shapes(net, size)
     _initialise(net.collect_params().values())
     if init != "random":
-        _load_backbone(net, backbone, size, _download(backbone) if init == "imagenet" else init)
+        _load_backbone(net, backbone, size, weights_file(backbone) if init == "imagenet" else init)
     return net
 
 
@@ -118,11 +120,20 @@ def load_zoo_detector(name: str) -> SSD:
     """
     if name not in zoo_names():
         raise UsageError(f"GluonCV's zoo has no detector '{name}'{_nearest(name, zoo_names())}")
-    path = _download(name)
+    path = weights_file(name)
     weights.read(path, name)
-    net = get_model(name, pretrained=False, pretrained_base=False)
+    with _quiet():
+        net = get_model(name, pretrained=False, pretrained_base=False)
     net.load_parameters(path, ctx=mx.cpu())
     return net
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without MXNet's warning that GluonCV leaves the input's type open: float32 is assumed, and right."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Cannot decide type")
+        yield
 
 
 def _assemble(backbone: str, size: int, classes: list[str], prefix: str | None) -> SSD:
@@ -132,15 +143,30 @@ def _assemble(backbone: str, size: int, classes: list[str], prefix: str | None) 
     if (backbone, size) in _FIXED:
         fixed = _FIXED[backbone, size]
         anchors = fixed.anchors_coco if coco else fixed.anchors
-        return get_ssd(backbone, size, features=fixed.features, filters=None, sizes=anchors.sizes,
-                       ratios=anchors.ratios, steps=fixed.steps, **common)
+        return get_ssd(
+            backbone,
+            size,
+            features=fixed.features,
+            filters=None,
+            sizes=anchors.sizes,
+            ratios=anchors.ratios,
+            steps=fixed.steps,
+            **common,
+        )
     if backbone == "resnet152_v2":
         anchors = _SEVEN_MAPS
     else:
         anchors = _SIX_MAPS_COCO if coco and backbone == "resnet50_v1" else _SIX_MAPS
-    return get_ssd(backbone, size, features=list(_TAPS[backbone]), filters=_EXTRA_LAYERS,
-                   sizes=[anchor * size / 512 for anchor in anchors.sizes], ratios=anchors.ratios,
-                   steps=[size / side for side in _sides(size, len(anchors.ratios))], **common)
+    return get_ssd(
+        backbone,
+        size,
+        features=list(_TAPS[backbone]),
+        filters=_EXTRA_LAYERS,
+        sizes=[anchor * size / 512 for anchor in anchors.sizes],
+        ratios=anchors.ratios,
+        steps=[size / side for side in _sides(size, len(anchors.ratios))],
+        **common,
+    )
 
 
 def _check(backbone: str, size: int) -> None:
@@ -198,11 +224,12 @@ def _load_backbone(net: SSD, backbone: str, size: int, path: str | Path) -> None
         source = _FIXED[backbone, size].features() if fixed else get_model(backbone, pretrained=False)
     named = source._collect_params_with_prefix()
     if not any("." in name for name in arrays):  # the names that Gluon saved before MXNet 1.3
-        named = {parameter.name[len(source.prefix):]: parameter for parameter in named.values()}
+        named = {parameter.name[len(source.prefix) :]: parameter for parameter in named.values()}
     inside = net.features.collect_params()
-    twins = {name: net.prefix + parameter.name[len(scope.prefix):] for name, parameter in named.items()}
-    targets = {name: inside[twin] for name, twin in twins.items()
-               if twin in inside and (name in arrays or not _is_extra(twin))}
+    twins = {name: net.prefix + parameter.name[len(scope.prefix) :] for name, parameter in named.items()}
+    targets = {
+        name: inside[twin] for name, twin in twins.items() if twin in inside and (name in arrays or not _is_extra(twin))
+    }
     used = {name: array for name, array in arrays.items() if name in targets or name not in named}
     weights.assign(targets, used, path, what)
 
@@ -212,15 +239,17 @@ def _is_extra(name: str) -> bool:
     return "_extra" in name or name.endswith(("normalize_scale", "init_scale"))
 
 
-def _download(name: str) -> str:
+def weights_file(name: str) -> str:
     """Path of a file of GluonCV's zoo, downloaded unless it is in MXNet's folder of models already."""
     if name not in pretrained_model_list():
         raise UsageError(f"GluonCV publishes no weights of {name}; name a local .params file")
     try:
         return get_model_file(name)
     except Exception as error:  # requests, zipfile, portalocker and GluonCV itself: no common base but this
-        raise RunError(f"GluonCV's weights of {name} cannot be downloaded ({type(error).__name__}); "
-                       "connect to the internet or name a local .params file") from None
+        raise RunError(
+            f"GluonCV's weights of {name} cannot be downloaded ({type(error).__name__}); "
+            "connect to the internet or name a local .params file"
+        ) from None
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

@@ -70,9 +70,7 @@ def _mapping(raw: Any, path: str) -> Mapping[str, Any]:
         raise UsageError(f"{path or 'a recipe'} has to be a map of keys, not {_show(raw)}")
     for key in raw:
         if not isinstance(key, str):
-            raise UsageError(
-                f"{_join(path, _show(key))} is not a recipe key: keys are text (put it in quotes)"
-            )
+            raise UsageError(f"{_join(path, _show(key))} is not a recipe key: keys are text (put it in quotes)")
     return raw
 
 
@@ -106,9 +104,7 @@ def _stages(kind: type, raw: Any, path: str, partial: bool) -> dict[str, Any]:
             continue
         if not partial and isinstance(value, Mapping) and "trains" not in value:
             others = [other for other in raw if other != name]
-            raise UsageError(
-                f"{_join(path, name)} is no stage{nearest(name, others)}; a new stage says what it trains"
-            )
+            raise UsageError(f"{_join(path, name)} is no stage{nearest(name, others)}; a new stage says what it trains")
         stages[name] = build(kind, value, _join(path, name), partial=partial)
     return stages
 
@@ -216,18 +212,14 @@ def _hashed(node: Any) -> Any:
     if not dataclasses.is_dataclass(node):
         return node
     return {
-        knob.name: _hashed(getattr(node, knob.name))
-        for knob in dataclasses.fields(node)
-        if knob.metadata["in_hash"]
+        knob.name: _hashed(getattr(node, knob.name)) for knob in dataclasses.fields(node) if knob.metadata["in_hash"]
     }
 
 
 def _plain(value: Any) -> str:
     """A value as YAML on one line."""
     style = '"' if isinstance(value, str) and "\n" in value else None
-    text = yaml.safe_dump(
-        value, default_style=style, default_flow_style=True, width=math.inf, allow_unicode=True
-    )
+    text = yaml.safe_dump(value, default_style=style, default_flow_style=True, width=math.inf, allow_unicode=True)
     return text.replace("\n...\n", "").strip()
 
 

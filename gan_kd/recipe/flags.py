@@ -21,8 +21,6 @@ _ONE_KEY = {
     "--seed": "train.seed",
     "--log-interval": "train.log_interval",
     "--val-interval": "train.val_interval",
-    "--amp": "train.amp",
-    "--syncbn": "train.syncbn",
 }
 # What --dataset sets: the data set's usual place, splits, classes and metric.
 _DATASETS: dict[str, dict[str, Any]] = {
@@ -58,34 +56,19 @@ _DATASETS: dict[str, dict[str, Any]] = {
 
 def add_arguments(parser: argparse.ArgumentParser, recipe: str = "voc/mobilenet1.0-resnet50_v1") -> None:
     """Adds --recipe, with this default, and every flag that overrides keys of it."""
-    parser.add_argument(
-        "--recipe", default=recipe, metavar="NAME", help="shipped, or a .yaml file (%(default)s)"
-    )
+    parser.add_argument("--recipe", default=recipe, metavar="NAME", help="shipped, or a .yaml file (%(default)s)")
     devices = parser.add_mutually_exclusive_group()
     devices.add_argument("--gpus", metavar="0,1", help="train.contexts by GPU numbers; '' is the CPU")
     devices.add_argument("--contexts", metavar="cpu:0,cpu:1", help="train.contexts")
-    parser.add_argument(
-        "--dataset", choices=list(_DATASETS), help="data.dataset, its usual root, splits and metric"
-    )
-    knobs = {
-        f"{cls.__name__.lower()}.{knob.name}": knob
-        for cls in (Data, Train)
-        for knob in dataclasses.fields(cls)
-    }
+    parser.add_argument("--dataset", choices=list(_DATASETS), help="data.dataset, its usual root, splits and metric")
+    knobs = {f"{cls.__name__.lower()}.{knob.name}": knob for cls in (Data, Train) for knob in dataclasses.fields(cls)}
     for flag, key in _ONE_KEY.items():
         text = f"{key}: {knobs[key].metadata['doc']}".replace("%", "%%")
-        if knobs[key].default is False:
-            parser.add_argument(flag, dest=key, action="store_const", const="true", help=text)
-        else:
-            names = ("-j", flag) if flag == "--num-workers" else (flag,)
-            parser.add_argument(*names, dest=key, metavar=key.rpartition(".")[2].upper(), help=text)
-    parser.add_argument(
-        "--epochs", metavar="N", help="each network's epochs in all, its stages keeping their shares"
-    )
+        names = ("-j", flag) if flag == "--num-workers" else (flag,)
+        parser.add_argument(*names, dest=key, metavar=key.rpartition(".")[2].upper(), help=text)
+    parser.add_argument("--epochs", metavar="N", help="each network's epochs in all, its stages keeping their shares")
     parser.add_argument("--lr", metavar="RATE", help="learning rate of every stage that uses SGD")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the recipe"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the recipe")
 
 
 def overrides_from(args: argparse.Namespace) -> list[str]:
@@ -107,9 +90,7 @@ def overrides_from(args: argparse.Namespace) -> list[str]:
     for key in _ONE_KEY.values():
         value = getattr(args, key)
         if value is not None:
-            overrides.append(
-                _override(key, value) if key in ("data.root", "data.on_error") else f"{key}={value}"
-            )
+            overrides.append(_override(key, value) if key in ("data.root", "data.on_error") else f"{key}={value}")
     overrides += args.set
     if args.epochs is None and args.lr is None:
         return overrides
@@ -120,9 +101,7 @@ def overrides_from(args: argparse.Namespace) -> list[str]:
         sgd = [name for name, stage in recipe.stages.items() if stage.optimizer.name == "sgd"]
         if not sgd:
             example = next(iter(recipe.stages))
-            raise UsageError(
-                f"--lr is SGD's, which no stage uses; try --set stages.{example}.optimizer.lr={args.lr}"
-            )
+            raise UsageError(f"--lr is SGD's, which no stage uses; try --set stages.{example}.optimizer.lr={args.lr}")
         overrides += [f"stages.{name}.optimizer.lr={args.lr}" for name in sgd]
     return overrides
 

@@ -25,9 +25,7 @@ class _Loader(yaml.SafeLoader):
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for i, key in enumerate(keys):
             if any(key.value == other.value for other in keys[:i]):
-                raise yaml.MarkedYAMLError(
-                    problem=f"key {key.value} is given twice", problem_mark=key.start_mark
-                )
+                raise yaml.MarkedYAMLError(problem=f"key {key.value} is given twice", problem_mark=key.start_mark)
         return super().construct_mapping(node, deep)
 
 

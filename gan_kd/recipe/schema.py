@@ -98,6 +98,11 @@ class Data:
         "a class that is not in the list: report (an error) or ignore", "report", choices=("report", "ignore")
     )
     on_error: str = knob("an image that the check refuses: stop or skip", "stop", choices=("stop", "skip"))
+    augment: str = knob(
+        "of training images: ssd (colours, expansion, crop, mirroring; as GluonCV) or flip (mirroring alone)",
+        "ssd",
+        choices=("ssd", "flip"),
+    )
     size: int = knob("side of the square network input, px", 512, least=64, most=2048)
     demo: Demo = knob("", make=Demo)
 
@@ -153,9 +158,7 @@ class Gan:
 
     weight: float = knob("of mean D(S(x)) in the student's loss", 1.0, least=0)
     width: int = knob("channels of each D-Net", 512, least=1)
-    norm: str = knob(
-        "normalisation in D-Net but its first block", "batch", choices=("batch", "instance", "none")
-    )
+    norm: str = knob("normalisation in D-Net but its first block", "batch", choices=("batch", "instance", "none"))
     clamp: float = knob("D's weights stay within +- this", 0.03, above=0)
     critic_steps: int = knob("D steps for each student step", 1, least=1)
     warmup_epochs: int = knob("epochs before the stage's own in which D alone learns", 0, least=0)
@@ -204,14 +207,10 @@ class Train:
     batch_size: int = knob("images a step, over all contexts", 32, least=1)
     num_workers: int = knob("loader processes; 0 loads in the training process", 4, least=0, in_hash=False)
     seed: int = knob("of weights, order and augmentation", 233, least=0, most=2**32 - 1)
-    contexts: list[str] = knob(
-        "devices: gpu:0, gpu:1, ... or cpu:0, ...", make=lambda: ["cpu:0"], in_hash=False
-    )
+    contexts: list[str] = knob("devices: gpu:0, gpu:1, ... or cpu:0, ...", make=lambda: ["cpu:0"], in_hash=False)
     log_interval: int = knob("batches between log lines", 100, least=1, in_hash=False)
     val_interval: int = knob("epochs between evaluations; the last is always evaluated", 1, least=1)
     keep: int = knob("checkpoints kept, beside the best parameters", 3, least=1, in_hash=False)
-    amp: bool = knob("float16 where it is safe (GPUs only)", False)
-    syncbn: bool = knob("BatchNorm statistics over all contexts", False)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Reports of a run: the published tables as data, the plots, the HTML and Markdown pages, the picture of the method."""
+"""Reports of runs as HTML and Markdown, the published tables as data, the picture of the method."""

@@ -1,4 +1,4 @@
-"""A page as a list of blocks, written twice: as Markdown beside its pictures, and as one HTML file that holds them."""
+"""A page as a list of blocks, written twice: as Markdown beside its pictures, and as HTML that holds them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from string import Template
 from typing import Union
 from urllib.parse import quote
 
+# Okabe and Ito's colours, which stay apart for colour-blind readers and in grey print.
+COLOURS = {"teacher": "#59636e", "baseline": "#0072b2", "control": "#009e73", "distilled": "#d55e00"}
 TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
@@ -45,7 +47,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Large numbers in a row: (label, value, colour). HTML only, for Markdown has the same numbers in its tables."""
+    """Large numbers in a row: (label, value, colour). HTML only: Markdown has the numbers in its tables."""
 
     tiles: Sequence[tuple[str, str, str]]
 
@@ -62,7 +64,7 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. `align`: one of l, r a column. `colours`: a dot of that colour before a first cell of that text."""
+    """A table. `align`: l or r for each column. `colours`: of a dot before the first cell, by its text."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -104,7 +106,8 @@ class Figure:
         data = base64.b64encode((folder / self.file).read_bytes()).decode("ascii")
         source = f"data:{TYPES[Path(self.file).suffix]};base64,{data}"
         alt, caption = escape(self.alt), escape(self.caption)
-        return f'<figure><img src="{source}" alt="{alt}"><figcaption>{caption}</figcaption></figure>'
+        image = f'<div class="wide"><img src="{source}" alt="{alt}"></div>'
+        return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,13 @@ class Code:
 
 @dataclass(frozen=True)
 class Links:
-    """Files beside the page: (text, relative address)."""
+    """Files beside the page: (text, relative address). Markdown pages link each other's Markdown."""
 
     links: Sequence[tuple[str, str]]
 
     def markdown(self) -> str:
-        return " · ".join(f"[{_escape(text)}]({quote(address)})" for text, address in self.links)
+        links = ((text, re.sub(r"\.html$", ".md", address)) for text, address in self.links)
+        return " · ".join(f"[{_escape(text)}]({quote(address)})" for text, address in links)
 
     def html(self, folder: Path) -> str:
         links = (f'<a href="{quote(address)}">{escape(text)}</a>' for text, address in self.links)
@@ -144,7 +148,7 @@ Block = Union[Section, Text, Tiles, Table, Figure, Code, Links]
 
 
 def write(folder: Path, title: str, blocks: Sequence[Block]) -> Path:
-    """Write report.md and report.html of `blocks` into `folder`, where their pictures are; the path of report.html."""
+    """Write report.md and report.html into `folder`, where the pictures are; the path of report.html."""
     parts = [f"# {_escape(title)}", *(block.markdown() for block in blocks)]
     (folder / "report.md").write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     body = "\n".join(block.html(folder) for block in blocks)
@@ -178,10 +182,10 @@ $body
 )
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1c2024; --soft: #5d666f; --line: #dfe3e8; --page: #fff; --card: #f6f7f9;
-  --warn: #fff4dc; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #a3adb7; --line: #363c43; --page: #15181b;
-  --card: #1f2327; --warn: #3b3119; } }
+:root { color-scheme: light dark; --ink: #1c2024; --soft: #5d666f; --line: #dfe3e8; --page: #fff;
+  --card: #f6f7f9; --warn: #fff4dc; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #a3adb7; --line: #363c43;
+  --page: #15181b; --card: #1f2327; --warn: #3b3119; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
 main { max-width: 66rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
@@ -191,23 +195,29 @@ p { max-width: 48rem; margin: .6rem 0; }
 p.lead { font-size: 1.15rem; }
 p.note, figcaption, p.links { color: var(--soft); font-size: .88rem; }
 p.warning { background: var(--warn); border-radius: 6px; padding: .5rem .8rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .7rem; margin: 1.1rem 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .7rem;
+  margin: 1.1rem 0; }
 .tiles div { background: var(--card); border-top: 4px solid; border-radius: 6px; padding: .6rem .8rem; }
 .tiles b { display: block; font-size: 1.6rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .tiles span { color: var(--soft); font-size: .85rem; }
 .wide { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .38rem .8rem .38rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th, td { padding: .38rem .8rem .38rem 0; border-bottom: 1px solid var(--line); text-align: left;
+  vertical-align: top; }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 .r { text-align: right; white-space: nowrap; }
 td i { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .45em; }
-figure { margin: 1rem 0; }
+td:first-child { white-space: nowrap; }
+figure { margin: 1rem 0 1.6rem; }
 img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
 figcaption { margin-top: .35rem; max-width: 48rem; }
-pre { background: var(--card); border-radius: 6px; padding: .8rem; overflow-x: auto; font-size: .83rem; line-height: 1.45; }
-summary { cursor: pointer; }
+pre { background: var(--card); border-radius: 6px; padding: .8rem; overflow-x: auto; font-size: .83rem;
+  line-height: 1.45; }
+summary { cursor: pointer; margin: .6rem 0; }
 a { color: inherit; }
-@media print { :root { color-scheme: light; --ink: #000; --page: #fff; --card: #f4f4f4; --soft: #444; --line: #ccc; }
+@media screen and (max-width: 44rem) { .wide img { width: 44rem; max-width: none; } }
+@media print { :root { color-scheme: light; --ink: #000; --page: #fff; --card: #f4f4f4; --soft: #444;
+  --line: #ccc; --warn: #fff; }
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; } pre { white-space: pre-wrap; }
-  figure, tr, .tiles { break-inside: avoid; } h2 { break-after: avoid; } }
+  figure, tr, .tiles { break-inside: avoid; } .wide { overflow: visible; } h2 { break-after: avoid; } }
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,23 +13,39 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gan_kd.report.plots import COLOURS, SOFT, STYLE
+from gan_kd.report.page import COLOURS
+from gan_kd.report.plots import SOFT, STYLE
 from gan_kd.report.run import Run
 
-COLUMNS = ("teacher", "baseline", "distilled")
-IMAGES = 10
-SCORE = 0.4  # detections below are not drawn: an SSD gives a hundred an image, most of them near zero
-# Dark enough to carry white text; classes beyond the tenth share a colour, so the name is always written beside the box.
-PALETTE = ("#c1272d", "#0072b2", "#00795c", "#7b3fa0", "#b35900", "#00708a", "#a3195b", "#4d6600", "#5c4033", "#3949ab")
+TITLES = ("ground truth", "teacher", "baseline", "distilled")
+IMAGES = 8
+# An SSD gives a hundred detections an image, most of them scored near zero; a poor one scores many higher.
+SCORE, MOST = 0.4, 12
+# Dark enough for white text. From the eleventh class on colours repeat, so each box also bears its class.
+PALETTE = (
+    "#c1272d", "#0072b2", "#00795c", "#7b3fa0", "#b35900",
+    "#00708a", "#a3195b", "#4d6600", "#5c4033", "#3949ab",
+)  # fmt: skip
+WIDTH, GAP, TOP = 3.0, 0.06, 0.3  # inches: of a panel, between panels, for the column titles
+DPI = 100
 
 
-def choose(run: Run, read: bool = True) -> tuple[list[dict[str, Any]], int]:
+class Box(NamedTuple):
+    """One box to draw. `corners`: xmin, ymin, xmax, ymax in px of the image; `sure`: not dashed."""
+
+    corners: np.ndarray
+    label: int
+    text: str
+    sure: bool
+
+
+def choose(run: Run) -> tuple[list[dict[str, Any]], int]:
     """Samples to show, at most `IMAGES`, and how many the run names whose image is not on this machine.
 
-    A sample is {"id", "path", "gt", "detections": {network: rows}}; a network without that sample has no entry.
+    A sample is as in eval.json, with `path`, and `detections` by network; a network may lack it.
     """
     samples: dict[str, dict[str, Any]] = {}
-    for name in reversed(COLUMNS):
+    for name in reversed(TITLES[1:]):
         for sample in run.networks[name].eval.get("samples") or ():
             entry = samples.setdefault(str(sample["id"]), {**sample, "detections": {}})
             entry["detections"][name] = sample["detections"]
@@ -47,86 +63,93 @@ def detections(run: Run, samples: Sequence[dict[str, Any]], classes: Sequence[st
     images = [(sample, image) for sample in samples for image in [_read(sample["path"])] if image is not None]
     if not images:
         return False
-    titles = ("ground truth", *COLUMNS)
-    heights = [min(1.0, image.shape[0] / image.shape[1]) for _, image in images]
-    width, gap, top = 3.0, 0.06, 0.3
-    size = (4 * width + 3 * gap, top + sum(height * width + gap for height in heights))
+    heights = [WIDTH * min(1.0, image.shape[0] / image.shape[1]) for _, image in images]
+    wide, high = len(TITLES) * (WIDTH + GAP) - GAP, TOP + sum(heights) + GAP * len(heights)
     with rc_context(STYLE):
-        figure = Figure(figsize=size)
-        y = size[1] - top
-        for row, (sample, image) in enumerate(images):
-            y -= heights[row] * width
-            for column, title in enumerate(titles):
-                place = (column * (width + gap) / size[0], y / size[1], width / size[0], heights[row] * width / size[1])
-                axes = figure.add_axes(place)
+        figure = Figure(figsize=(wide, high))
+        for column, title in enumerate(TITLES):
+            left, bottom = column * (WIDTH + GAP), high - TOP
+            style: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "size": 12}
+            centre = (left + WIDTH / 2) / wide
+            figure.text(centre, 1 - TOP / 2 / high, title, color=COLOURS.get(title, SOFT), **style)
+            for (sample, image), height in zip(images, heights):
+                bottom -= height
+                axes = figure.add_axes((left / wide, bottom / high, WIDTH / wide, height / high))
+                bottom -= GAP
                 axes.imshow(image, extent=(0, sample["width"], sample["height"], 0), interpolation="nearest")
                 axes.set_axis_off()
-                _boxes(axes, sample, None if column == 0 else title, classes, run.networks)
-                if row == 0:
-                    place_x = (column * (width + gap) + width / 2) / size[0]
-                    colour = COLOURS.get(title, SOFT)
-                    figure.text(place_x, 1 - 0.15 / size[1], title, ha="center", va="center", weight="bold", color=colour, size=12)
-            y -= gap
-        figure.savefig(path, dpi=100, facecolor="white", pil_kwargs={"quality": 82, "optimize": True})
+                _panel(axes, run, sample, title, classes)
+        options = {"quality": 80, "optimize": True}
+        figure.savefig(path, dpi=DPI, facecolor="white", pil_kwargs=options)
     return True
 
 
-def _read(path: Path) -> Optional[np.ndarray]:
-    """RGB uint8 (H,W,3), at most 320 px wide, as large as it is drawn; None where it is no image."""
+def truth_boxes(sample: dict[str, Any], classes: Sequence[str]) -> list[Box]:
+    """Every object of a sample; the difficult ones are called so."""
+    boxes = []
+    for *corners, label, difficult in sample["gt"]:
+        text = classes[int(label)] + (" (difficult)" if difficult else "")
+        boxes.append(Box(np.array(corners), int(label), text, True))
+    return boxes
+
+
+def found_boxes(sample: dict[str, Any], network: str, classes: Sequence[str]) -> list[Box]:
+    """The detections worth drawing, highest score last; sure if one of their class overlaps by half."""
+    truth = truth_boxes(sample, classes)
+    rows = [row for row in sample["detections"][network] if row[5] >= SCORE]
+    boxes = []
+    for *corners, label, score in sorted(rows, key=lambda row: row[5])[-MOST:]:
+        corner = np.array(corners, dtype=np.float64)
+        hit = any(box.label == label and iou(corner, box.corners) >= 0.5 for box in truth)
+        boxes.append(Box(corner, int(label), f"{classes[int(label)]} {100 * score:.0f}", hit))
+    return boxes
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two boxes (4,), all corners in px; 0 where both are empty."""
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    shared = float(np.prod(np.clip(sides, 0, None)))
+    both = float(np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2])) - shared
+    return shared / both if both > 0 else 0.0
+
+
+def _read(path: Path) -> np.ndarray | None:
+    """RGB uint8 (H,W,3), no wider than it is drawn; None where it is no image."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         return None
-    scale = min(1.0, 320 / image.shape[1])
-    if scale < 1:
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    scale = min(1.0, WIDTH * DPI / image.shape[1])
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(image[..., ::-1])
 
 
-def _boxes(axes: Axes, sample: dict[str, Any], network: Optional[str], classes: Sequence[str], networks: dict[str, Any]) -> None:
-    """Boxes of one panel: the ground truth where `network` is None, else its detections, dashed where they hit no object."""
-    truth = np.array([row[:5] for row in sample["gt"]], dtype=np.float64).reshape(-1, 5)
-    if network is None:
-        for row in sample["gt"]:
-            _box(axes, sample, row[:4], int(row[4]), classes[int(row[4])] + (" (difficult)" if row[5] else ""), "-")
-        return
-    if network not in sample["detections"]:
-        known = networks[network].eval
-        _say(axes, "this image was not kept" if known else "not run")
-        return
-    shown = sorted((row for row in sample["detections"][network] if row[5] >= SCORE), key=lambda row: row[5])
-    for row in shown:
-        same = truth[truth[:, 4] == row[4], :4]
-        hit = bool((iou(np.asarray(row[:4], dtype=np.float64), same) >= 0.5).any())
-        _box(axes, sample, row[:4], int(row[4]), f"{classes[int(row[4])]} {100 * row[5]:.0f}", "-" if hit else (0, (2, 1.5)))
-    if not shown:
-        _say(axes, f"no detection above {SCORE:g}")
+def _panel(axes: Axes, run: Run, sample: dict[str, Any], title: str, classes: Sequence[str]) -> None:
+    """Boxes of one panel, or the reason why there are none."""
+    remark = ""
+    if title == TITLES[0]:
+        boxes = truth_boxes(sample, classes)
+    elif title in sample["detections"]:
+        boxes = found_boxes(sample, title, classes)
+        remark = "" if boxes else f"no detection above {SCORE:g}"
+    else:
+        boxes, remark = [], "this image was not kept" if run.networks[title].eval else "not run"
+    for box in boxes:
+        _draw(axes, box, sample["width"], sample["height"])
+    if remark:
+        frame = {"boxstyle": "round,pad=0.4", "fc": "#1c2024", "ec": "none", "alpha": 0.75}
+        place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+        axes.text(0.5, 0.5, remark, size=9, color="white", bbox=frame, **place)
 
 
-def iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of `box` (4,) and `others` (n,4), corners xmin, ymin, xmax, ymax in pixels: float64 (n,)."""
-    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=1)
-    return shared / np.maximum(np.prod(box[2:] - box[:2]) + np.prod(others[:, 2:] - others[:, :2], axis=1) - shared, 1e-9)
-
-
-def _box(axes: Axes, sample: dict[str, Any], box: Sequence[float], label: int, text: str, line: Any) -> None:
-    """One box with its name, inside the image even where the box is at its edge."""
-    colour = PALETTE[label % len(PALETTE)]
-    limit = np.array([sample["width"], sample["height"]] * 2, dtype=np.float64)
-    x0, y0, x1, y1 = np.clip(np.asarray(box, dtype=np.float64), 0, limit)
-    axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec="white", lw=3.0, alpha=0.7))
-    axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=colour, lw=1.8, ls=line))
-    right = x0 > 0.7 * sample["width"]
+def _draw(axes: Axes, box: Box, width: int, height: int) -> None:
+    """One box with its text, kept inside an image of `width` x `height` px."""
+    colour = PALETTE[box.label % len(PALETTE)]
+    x0, y0, x1, y1 = np.clip(box.corners, 0, [width, height, width, height])
+    for edge, line, stroke in (("white", 3.0, "-"), (colour, 1.8, "-" if box.sure else (0, (2, 1.5)))):
+        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=edge, lw=line, ls=stroke))
+    right, above = x0 > 0.65 * width, y0 > 0.07 * height
     axes.annotate(
-        text, (x1 if right else x0, y0), xytext=(0, 1 if y0 > 0.07 * sample["height"] else -1), textcoords="offset points",
-        ha="right" if right else "left", va="bottom" if y0 > 0.07 * sample["height"] else "top", size=7.5, color="white",
+        box.text, (x1 if right else x0, y0), xytext=(0, 1 if above else -1), textcoords="offset points",
+        ha="right" if right else "left", va="bottom" if above else "top", size=7.5, color="white",
         weight="bold", bbox={"boxstyle": "square,pad=0.15", "fc": colour, "ec": "none"},
-    )  # fmt: skip
-
-
-def _say(axes: Axes, text: str) -> None:
-    """A remark in the middle of a panel."""
-    axes.text(
-        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", size=9, color="white",
-        bbox={"boxstyle": "round,pad=0.4", "fc": "#1c2024", "ec": "none", "alpha": 0.75},
     )  # fmt: skip

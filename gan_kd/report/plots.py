@@ -1,23 +1,22 @@
-"""The plots of a report, one PNG each. Imported only where something is drawn, for Matplotlib takes a second to load.
+"""The plots of a report, one PNG each. Imported only to draw, for Matplotlib loads slowly.
 
-Every function takes networks of a run and a file, and draws nothing and returns False where there is nothing to draw.
+Every function takes networks of a run and a file; with nothing to draw it writes none and returns False.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gan_kd.report.page import COLOURS
 from gan_kd.report.run import Network, number
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers and in grey print.
-COLOURS = {"teacher": "#3f4650", "baseline": "#0072b2", "control": "#009e73", "distilled": "#d55e00"}
 INK, SOFT, GRID = "#1c2024", "#5d666f", "#e6e9ed"
 LOSSES = {
     "conf": "classification loss L_conf",
@@ -25,7 +24,7 @@ LOSSES = {
     "adversarial": "adversarial loss, mean D(student)",
     "cosine_attention": "cosine attention loss",
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.edgecolor": "#b9c0c8",
@@ -66,7 +65,7 @@ def save(figure: Figure, path: Path, dpi: int = 120) -> None:
 
 @styled
 def map_curves(networks: Sequence[Network], path: Path) -> bool:
-    """mAP on the validation images over training; the best epoch is marked. A network only evaluated is a dashed line."""
+    """mAP on the validation images over training, the best epoch marked; dashed if not trained here."""
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     axes = figure.subplots()
     ends = []
@@ -84,7 +83,7 @@ def map_curves(networks: Sequence[Network], path: Path) -> bool:
     if not ends:
         return False
     axes.set(title="mAP on the validation images", ylabel="mAP (%)", xlabel=BATCHES)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     _finish(axes, ends, _changes(networks))
     save(figure, path)
     return True
@@ -97,7 +96,10 @@ def losses(networks: Sequence[Network], path: Path) -> bool:
     known = [name for name in LOSSES if name in named] + sorted(named - set(LOSSES) - {"critic"})
     panels = []
     for name in known:
-        lines = [(network, *_series(network.trains, lambda r, n=name: (r.get("losses") or {}).get(n))) for network in networks]
+        lines = [
+            (network, *_series(network.trains, lambda r, n=name: (r.get("losses") or {}).get(n)))
+            for network in networks
+        ]
         if any(step.size for _, step, _ in lines):
             panels.append((name, [line for line in lines if line[1].size]))
     if not panels:
@@ -139,7 +141,7 @@ def critic(networks: Sequence[Network], path: Path) -> bool:
     purple = "#8f4a8b"
     end = _curve(difference, step, loss, purple)
     difference.axhline(0, color=SOFT, lw=0.9)
-    difference.set(title="L_D = D(teacher) - D(student)", ylabel="sum over the maps", xlabel=BATCHES)
+    difference.set(title="L_D = D(teacher) − D(student)", ylabel="sum over the maps", xlabel=BATCHES)
     _finish(difference, [(end, "L_D", purple)], [])
     save(figure, path)
     return True
@@ -151,10 +153,12 @@ def learning_rate(networks: Sequence[Network], path: Path) -> bool:
     figure = Figure(figsize=(8.6, 2.4), layout="constrained")
     axes = figure.subplots()
     ends, seen = [], []
-    for network in networks:
+    for index, network in enumerate(networks):
         step, value = _series(network.trains, lambda record: record.get("lr"))
         if step.size:
-            axes.plot(step, value, color=COLOURS[network.name], lw=1.8, drawstyle="steps-post")
+            # Schedules are often equal: later lines are thinner, so that those below them can be seen.
+            width = 1.6 + 1.2 * (len(networks) - 1 - index)
+            axes.plot(step, value, color=COLOURS[network.name], lw=width, drawstyle="steps-post")
             ends.append((value[-1], network.name, COLOURS[network.name]))
             seen.append(value)
     if not ends:
@@ -181,18 +185,14 @@ def class_bars(networks: Sequence[Network], path: Path) -> bool:
     for row, (axes, group) in enumerate(zip(figure.subplots(len(groups), 1, squeeze=False).ravel(), groups)):
         place = np.arange(len(group))
         for index, network in enumerate(shown):
-            values = [network.ap.get(classes[k], 0.0) for k in group]
-            bars = axes.bar(
-                place + (index - (len(shown) - 1) / 2) * width, values, width * 0.92,
-                color=COLOURS[network.name], label=network.name,
-            )  # fmt: skip
+            values = [network.ap.get(classes[k], np.nan) for k in group]
+            left = place + (index - (len(shown) - 1) / 2) * width
+            bars = axes.bar(left, values, width * 0.92, color=COLOURS[network.name], label=network.name)
             if len(group) <= 8:
-                axes.bar_label(bars, fmt="%.0f", fontsize=7.5, color=SOFT, padding=1.5)
-        slanted = len(group) > 8
-        axes.set_xticks(
-            place, [classes[k] for k in group], rotation=40 if slanted else 0, ha="right" if slanted else "center",
-            rotation_mode="anchor", color=INK,
-        )  # fmt: skip
+                labels = ["" if np.isnan(value) else f"{value:.0f}" for value in values]
+                axes.bar_label(bars, labels, fontsize=7.5, color=SOFT, padding=1.5)
+        slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if len(group) > 8 else {}
+        axes.set_xticks(place, [classes[k] for k in group], color=INK, **slant)
         axes.tick_params(axis="x", length=0)
         axes.set(ylabel="AP (%)", xlim=(-0.6, len(group) - 0.4), ylim=(0, 105))
         if row == 0:
@@ -204,12 +204,14 @@ def class_bars(networks: Sequence[Network], path: Path) -> bool:
 
 @styled
 def seed_curves(runs: Sequence[Sequence[Network]], path: Path) -> bool:
-    """mAP curves of several seeds: one thin line a seed, a thick one for their mean where all seeds were evaluated."""
+    """mAP curves of several seeds: a thin line each, a thick one for the mean where all were evaluated."""
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     axes = figure.subplots()
     ends = []
     for name, colour in COLOURS.items():
-        lines = [_series(n.evals, lambda record: record.get("map")) for networks in runs for n in networks if n.name == name]
+        lines = [
+            _series(n.evals, lambda record: record.get("map")) for networks in runs for n in networks if n.name == name
+        ]
         lines = [line for line in lines if line[0].size]
         for step, value in lines:
             axes.plot(step, value, color=colour, lw=0.9, alpha=0.55)
@@ -217,11 +219,11 @@ def seed_curves(runs: Sequence[Sequence[Network]], path: Path) -> bool:
         if shared:
             mean = np.mean([[value[list(step).index(x)] for x in shared] for step, value in lines], axis=0)
             axes.plot(shared, mean, color=colour, lw=2.2)
-            ends.append((mean[-1], f"{name} {mean[-1]:.1f}", colour))
+            ends.append((mean[-1], name, colour))
     if not ends:
         return False
     axes.set(title="mAP on the validation images, mean and single seeds", ylabel="mAP (%)", xlabel=BATCHES)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     _finish(axes, ends, [])
     save(figure, path)
     return True
@@ -236,7 +238,7 @@ def _series(records: Sequence[dict[str, Any]], get: Callable[..., Any]) -> tuple
 
 
 def _curve(axes: Axes, step: np.ndarray, value: np.ndarray, colour: str) -> float:
-    """Draw a noisy series: long ones pale, with their running mean over it. The last value drawn in full colour."""
+    """Draw a noisy series, a long one pale under its running mean. Returns the last value in full colour."""
     window = value.size // 40
     if window < 2:
         axes.plot(step, value, color=colour, lw=1.6, marker="o" if value.size == 1 else None)
@@ -248,27 +250,31 @@ def _curve(axes: Axes, step: np.ndarray, value: np.ndarray, colour: str) -> floa
 
 
 def _changes(networks: Sequence[Network]) -> list[tuple[float, str]]:
-    """Step and name of every later stage of the distilled network, e.g. where `finetune` switches the adversary off."""
+    """Where a later stage of the distilled network starts, and its name, as `finetune`."""
     changes: list[tuple[float, str]] = []
-    stage: Optional[str] = None
-    for network in networks:
-        for record in network.trains if network.name == "distilled" else ():
-            if stage is not None and record.get("stage") != stage and number(record.get("step")) is not None:
-                changes.append((float(record["step"]), str(record.get("stage"))))
-            stage = record.get("stage")
+    records = [record for network in networks if network.name == "distilled" for record in network.trains]
+    for before, after in zip(records, records[1:]):
+        if before.get("stage") != after.get("stage") and number(before.get("step")) is not None:
+            changes.append((float(before["step"]), str(after.get("stage"))))
     return changes
 
 
 def _finish(axes: Axes, ends: Sequence[tuple[float, str, str]], changes: Sequence[tuple[float, str]]) -> None:
-    """Label every line at the right edge, pushed apart where they would overlap; mark the stages; thousands as k."""
-    for step, stage in changes:
-        axes.axvline(step, color=SOFT, lw=0.9, ls=":")
-        axes.annotate(f"{stage} ", (step, 1), xycoords=("data", "axes fraction"), fontsize=8, color=SOFT, va="top", ha="right")
+    """Label every line at the right edge, apart where they would overlap; mark the stages; thousands as k."""
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if abs(x) >= 1000 else f"{x:g}")
-    axes.margins(x=0.01)
-    gap = 12.5 / (axes.get_position().height * axes.figure.get_size_inches()[1] * 72)
+    last = axes.dataLim.x1
+    axes.set_xlim(0, 1.01 * last)
+    axes.get_ylim()  # Matplotlib scales an axis when it is asked for; the labels below need the final one
+    for step, stage in changes:
+        if step < last:
+            axes.axvline(step, color=SOFT, lw=0.9, ls=":")
+            axes.annotate(f" {stage}", (step, 1), xycoords=axes.get_xaxis_transform(), fontsize=8, color=SOFT, va="top")
+    assert axes.figure is not None
+    gap = 12.5 / 72 * axes.figure.dpi / axes.bbox.height
     to_axes = axes.transScale + axes.transLimits
     lowest = -gap
-    for place, text, colour in sorted((float(to_axes.transform((0, value))[1]), text, colour) for value, text, colour in ends):
+    for place, text, colour in sorted(
+        (float(to_axes.transform((0, value))[1]), text, colour) for value, text, colour in ends
+    ):
         lowest = max(place, lowest + gap)
         axes.annotate(text, (1.012, lowest), xycoords="axes fraction", color=colour, fontsize=9, va="center")

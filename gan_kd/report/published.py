@@ -1,13 +1,13 @@
-"""The numbers published for GAN-KD (arXiv 1906.08467, its README and the GluonCV model zoo) as data, in percent.
+"""The numbers published for GAN-KD (arXiv 1906.08467, its README, the GluonCV model zoo) as data, in percent.
 
-Rows and columns are named as the tables write them; column `none` is the student trained without distillation.
+Rows and columns are named as the tables write them; column `none` is the student without distillation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any
 
 from gan_kd.errors import UsageError
 
@@ -22,7 +22,7 @@ class Table:
     rows: dict[str, dict[str, float]]
 
 
-TABLES: dict[Union[int, str], Table] = {
+TABLES: dict[int | str, Table] = {
     1: Table(
         "VOC07 test, trained on VOC07+12 trainval, 512 px, mAP (%)",
         "student",
@@ -50,7 +50,7 @@ TABLES: dict[Union[int, str], Table] = {
         },
     ),
     3: Table(
-        "VOC07 test, trained on VOC07 trainval, Faster R-CNN ResNet50, teacher ResNet101 (74.8 or more), mAP (%)",
+        "VOC07 test, trained on VOC07 trainval, Faster R-CNN ResNet50 <- ResNet101 (74.8 or more), mAP (%)",
         "detector",
         ("none", "ResNet101 + cosine attention", "Fine-grained Feature Imitation"),
         {
@@ -72,12 +72,12 @@ TABLES: dict[Union[int, str], Table] = {
     ),
 }
 
-# Column of the zoo's table where the teacher of that table's students is found; table 3 names its teacher in the caption.
+# Column of the zoo's table that has a table's teachers; table 3 names its teacher in the caption.
 _ZOO_COLUMNS = {1: "VOC07 test, mAP (%)", 2: "COCO val2017, AP (%)"}
 
 
-def lookup(table: Union[int, str], row: str, column: str = "none") -> Optional[float]:
-    """Published value in percent, None where the table leaves the cell empty; the default column is the baseline.
+def lookup(table: int | str, row: str, column: str = "none") -> float | None:
+    """Published value in percent, None for a cell left empty; the default column is the baseline.
 
     Raises UsageError, with the names that there are, for a table, row or column that does not exist.
     """
@@ -93,7 +93,7 @@ def lookup(table: Union[int, str], row: str, column: str = "none") -> Optional[f
 
 @dataclass(frozen=True)
 class Row:
-    """What was published for one recipe; `values`: percent by network (teacher, baseline, distilled), absent if not."""
+    """What was published for a recipe. `values`: percent, by network; one without a number is absent."""
 
     table: int
     row: str
@@ -103,7 +103,7 @@ class Row:
     note: str
 
 
-def for_recipe(recipe: Mapping[str, Any]) -> Optional[Row]:
+def for_recipe(recipe: Mapping[str, Any]) -> Row | None:
     """The row that `published` in a recipe (its mapping, as in recipe.yaml) names; None where it names none.
 
     Raises UsageError as `lookup` does.
@@ -120,12 +120,12 @@ def for_recipe(recipe: Mapping[str, Any]) -> Optional[Row]:
         values["teacher"] = lookup("zoo", teacher, _ZOO_COLUMNS[table])
     note = ""
     if table in _ZOO_COLUMNS and values["baseline"] == TABLES["zoo"].rows.get(row, {}).get(_ZOO_COLUMNS[table]):
-        note = "The published baseline equals the model zoo's number exactly, so it may be copied rather than trained."
+        note = "The published baseline equals the model zoo's exactly, so it may be copied rather than trained."
     known = {network: value for network, value in values.items() if value is not None}
     return Row(table, row, column, TABLES[table].caption, known, note)
 
 
-def markdown(table: Union[int, str]) -> str:
+def markdown(table: int | str) -> str:
     """One published table in Markdown, an empty cell where nothing was published."""
     found = TABLES[table]
     lines = [[found.corner, *found.columns], ["---"] * (len(found.columns) + 1)]

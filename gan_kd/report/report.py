@@ -5,18 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
+from gan_kd.errors import UsageError
 from gan_kd.report import page
 from gan_kd.report.run import find_runs, read_run
 from gan_kd.report.single import EVIDENCE, blocks
 from gan_kd.report.summary import make_summary
 
 
-def make_report(run_dir: Path, out: Optional[Path] = None) -> Path:
+def make_report(run_dir: Path, out: Path | None = None) -> Path:
     """Write the report of `run_dir` into `out` (default: its folder `report`); the path of report.html.
 
-    The run may be unfinished: what is missing is named on the page. Raises UsageError where `run_dir` is no run folder.
+    The run may be unfinished: the page names what is missing. Raises UsageError where there is no run.
     """
     run = read_run(run_dir)
     folder = run_dir / "report" if out is None else out
@@ -24,29 +24,32 @@ def make_report(run_dir: Path, out: Optional[Path] = None) -> Path:
     return page.write(folder, f"{run.name}, seed {run.seed}", blocks(run, folder))
 
 
-def main(paths: Sequence[Path], out: Optional[Path] = None) -> list[Path]:
-    """Reports of every run at or below `paths`, and one over the seeds of each recipe that was run more than once.
+def main(paths: Sequence[Path], out: Path | None = None) -> list[Path]:
+    """Reports of every run at or below `paths`, and one over the seeds of each recipe that has several.
 
-    Without `out` they go into the run folders. With it, `out/RECIPE` (slashes as dashes) gets the report and copies of the
-    recipe, the metrics and the log; of several seeds, the summary, and below it one such folder a seed. Prints the path of
-    every report.html and returns them, summaries last. Raises UsageError where a path holds no run.
+    Without `out` they go into the run folders. With it, `out/RECIPE` (slashes as dashes) gets the report and
+    copies of the recipe, the metrics and the log; of several seeds, the summary, and below it such a folder
+    for each. Prints the path of every report.html and returns them, summaries last. Raises UsageError where a
+    path holds no run, or where two runs are the same seed of a recipe.
     """
-    recipes: dict[str, list[Path]] = {}
+    recipes: dict[str, dict[int, Path]] = {}
     for folder in find_runs(paths, exclude=out):
-        recipes.setdefault(read_run(folder).name, []).append(folder)
+        run = read_run(folder)
+        other = recipes.setdefault(run.name, {}).setdefault(run.seed, folder)
+        if other != folder:
+            raise UsageError(f"{other} and {folder} are both seed {run.seed} of {run.name}; name one of them")
     reports, summaries = [], []
-    for name, folders in recipes.items():
+    for name, seeds in recipes.items():
         results = None if out is None else out / name.replace("/", "-")
         single = []
-        for folder in folders:
-            target = results
-            if results is not None and len(folders) > 1:
-                target = results / f"seed-{read_run(folder).seed}"
+        for seed, folder in seeds.items():
+            target = results / f"seed-{seed}" if results is not None and len(seeds) > 1 else results
             if target is not None:
                 _copy_evidence(folder, target)
             single.append(make_report(folder, target))
         reports += single
-        if len(folders) > 1:
+        if len(seeds) > 1:
+            folders = list(seeds.values())
             summaries.append(make_summary(folders, single, results or folders[0].parent / "report"))
     for path in reports + summaries:
         print(f"report: {path}")

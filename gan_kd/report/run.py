@@ -1,7 +1,7 @@
 """A run folder as it is read for a report: complete, still in progress, or damaged at its end.
 
-Nothing here needs the run to be finished: what is absent or not finite is None, and every file that cannot be read is named
-in `Run.problems` so that the page can say so.
+Nothing here needs the run to be finished: what is absent or not finite is None, and what cannot be read is
+named in `Run.problems`, so that the page can say so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import yaml
 
@@ -20,7 +20,7 @@ from gan_kd.errors import UsageError
 NETWORKS = ("teacher", "baseline", "control", "distilled")
 
 
-def number(value: Any) -> Optional[float]:
+def number(value: Any) -> float | None:
     """`value` as a float, None where it is absent or not finite (an mAP of NaN was not measured)."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
@@ -29,7 +29,7 @@ def number(value: Any) -> Optional[float]:
 
 @dataclass
 class Network:
-    """What a run knows of one network. `trains`, `evals`: its metrics.jsonl records; `best`, `eval`: its two files or {}."""
+    """A network of a run. `trains`, `evals`: lines of metrics.jsonl; `best`, `eval`: its files or {}."""
 
     name: str
     planned: bool
@@ -39,14 +39,14 @@ class Network:
     eval: dict[str, Any]
 
     @property
-    def map(self) -> Optional[float]:
+    def map(self) -> float | None:
         """Best mAP in percent: of the final evaluation, else the best one of the training log."""
-        logged = [value for value in (number(record.get("map")) for record in self.evals) if value is not None]
         final = number(self.eval.get("map"))
-        return final if final is not None else max(logged, default=None)
+        logged = [number(record.get("map")) for record in self.evals]
+        return final if final is not None else max((m for m in logged if m is not None), default=None)
 
     @property
-    def last_map(self) -> Optional[float]:
+    def last_map(self) -> float | None:
         """mAP in percent after the last epoch."""
         final = number(self.eval.get("last_map"))
         return final if final is not None or not self.evals else number(self.evals[-1].get("map"))
@@ -54,7 +54,8 @@ class Network:
     @property
     def ap(self) -> dict[str, float]:
         """AP in percent by class: of the final evaluation, else of the best epoch of the training log."""
-        source = self.eval or max(self.evals, key=lambda record: number(record.get("map")) or -1.0, default={})
+        best = max(self.evals, key=lambda record: number(record.get("map")) or -1.0, default={})
+        source = self.eval or best
         values = {name: number(value) for name, value in (source.get("ap") or {}).items()}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -94,41 +95,54 @@ class Run:
         return int(self.recipe["train"]["seed"])
 
     @property
-    def difference(self) -> Optional[float]:
-        """mAP of distilled - baseline in percentage points."""
-        student, plain = self.networks["distilled"].map, self.networks["baseline"].map
-        return None if student is None or plain is None else student - plain
+    def commands(self) -> list[str]:
+        """Every command that started or resumed the run, a remark where none was recorded."""
+        return list(self.environment.get("commands") or ["# the command was not recorded"])
 
     @property
-    def gap_closed(self) -> Optional[float]:
-        """Part of the distance from baseline to teacher that the distilled student gained, percent; None without a distance."""
-        teacher, plain = self.networks["teacher"].map, self.networks["baseline"].map
-        if self.difference is None or teacher is None or plain is None or teacher <= plain:
-            return None
-        return 100.0 * self.difference / (teacher - plain)
+    def difference(self) -> float | None:
+        """mAP of distilled - baseline in percentage points, best epochs."""
+        return _minus(self.networks["distilled"].map, self.networks["baseline"].map)
 
-    def first(self, key: str, files: Iterable[str] = ("eval", "best")) -> Any:
-        """Value of `key` in the first eval.json or best.json that has it, distilled first; None if none has."""
+    @property
+    def last_difference(self) -> float | None:
+        """mAP of distilled - baseline in percentage points, last epochs."""
+        return _minus(self.networks["distilled"].last_map, self.networks["baseline"].last_map)
+
+    @property
+    def gap_closed(self) -> float | None:
+        """Part of the teacher's lead over the baseline that the student gained, %; None without a lead."""
+        lead = _minus(self.networks["teacher"].map, self.networks["baseline"].map)
+        if self.difference is None or lead is None or lead <= 0:
+            return None
+        return 100 * self.difference / lead
+
+    def first(self, key: str) -> Any:
+        """`key` of the first eval.json or best.json that has it, distilled first; None if none has."""
         for name in reversed(NETWORKS):
-            for part in files:
-                value = getattr(self.networks[name], part).get(key)
-                if value is not None:
-                    return value
+            for part in (self.networks[name].eval, self.networks[name].best):
+                if part.get(key) is not None:
+                    return part[key]
         return None
 
 
+def _minus(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
 def read_run(folder: Path) -> Run:
-    """Read a run folder. Raises UsageError where `folder` is none (no recipe.yaml, or one that is not a recipe)."""
+    """Read a run folder. Raises UsageError where it is none: no recipe.yaml, or one that is not a recipe."""
     source = folder / "recipe.yaml"
     if not source.is_file():
-        raise UsageError(f"{folder} is not a run folder: it has no recipe.yaml; name a folder like runs/RECIPE/SEED")
+        raise UsageError(f"{folder} is not a run folder: no recipe.yaml; name a folder like runs/RECIPE/SEED")
     try:
         recipe = yaml.safe_load(source.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         recipe = None
-    parts = ("data", "teacher", "student", "stages", "train")
-    if not isinstance(recipe, dict) or "name" not in recipe or not all(isinstance(recipe.get(p), dict) for p in parts):
-        raise UsageError(f"{source} is not the recipe of a run; train again, or copy the recipe back from results/")
+    parts = ("data", "teacher", "student", "stages", "train", "eval")
+    whole = isinstance(recipe, dict) and all(isinstance(recipe.get(part), dict) for part in parts)
+    if not whole or "name" not in recipe:
+        raise UsageError(f"{source} is not the recipe of a run; copy it back from where the run was made")
     problems: list[str] = []
     records = _records(folder / "metrics.jsonl", problems)
     planned = {stage["trains"] for stage in recipe["stages"].values()}
@@ -145,20 +159,20 @@ def read_run(folder: Path) -> Run:
             _json(folder / name / "best.json", problems),
             _json(folder / name / "eval.json", problems),
         )
-    return Run(folder, recipe, _json(folder / "environment.json", problems), networks, problems)
+    return Run(folder, recipe, _environment(folder / "environment.json", problems), networks, problems)
 
 
-def find_runs(paths: Iterable[Path], exclude: Optional[Path] = None) -> list[Path]:
-    """Run folders at or below `paths`, sorted; those below `exclude` left out. Raises UsageError where a path holds none."""
+def find_runs(paths: Iterable[Path], exclude: Path | None = None) -> list[Path]:
+    """Run folders at or below `paths`, not below `exclude`, sorted. UsageError where a path has none."""
     found: set[Path] = set()
     for path in paths:
         if not path.is_dir():
-            raise UsageError(f"{path} is not a folder; name a run folder like runs/RECIPE/SEED, or a folder of runs")
+            raise UsageError(f"{path} is not a folder; name one like runs/RECIPE/SEED, or a folder of runs")
         below = {source.parent for source in path.rglob("recipe.yaml")}
         if exclude is not None:
             below = {run for run in below if exclude.resolve() not in (run.resolve(), *run.resolve().parents)}
         if not below:
-            raise UsageError(f"{path} holds no run: no recipe.yaml in it or below; train first, into runs/RECIPE/SEED")
+            raise UsageError(f"{path} holds no run: no recipe.yaml in it or below; name a folder of runs")
         found |= below
     return sorted(found)
 
@@ -167,25 +181,38 @@ def leaves(values: Any, path: str = "") -> list[tuple[str, str]]:
     """(dotted key, text) of every value in nested mappings."""
     if not isinstance(values, dict):
         return [(path, str(values))]
-    return [leaf for key, value in values.items() for leaf in leaves(value, f"{path}.{key}" if path else str(key))]
+    prefix = f"{path}." if path else ""
+    return [leaf for key, value in values.items() for leaf in leaves(value, f"{prefix}{key}")]
 
 
-def _json(path: Path, problems: list[str]) -> dict[str, Any]:
-    """JSON object in `path`; {} where it is absent, or is none (then noted in `problems`)."""
+def _environment(path: Path, problems: list[str]) -> dict[str, Any]:
+    """environment.json: `commands` and `commits` of every start of the run, and what else it noted.
+
+    The first runs noted a list, one entry a start; their results are published, so that they are still read.
+    """
+    value = _json(path, problems, (dict, list))
+    if isinstance(value, dict):
+        return value
+    commands, commits = ([start[key] for start in value] for key in ("command", "commit"))
+    return {"commands": commands, "commits": commits, "machine": value[-1]["machine"] if value else {}}
+
+
+def _json(path: Path, problems: list[str], kinds: tuple[type, ...] = (dict,)) -> Any:
+    """JSON of one of `kinds`; {} where `path` is absent, or holds none of them (noted in `problems`)."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError:
         value = None
-    if not isinstance(value, dict):
+    if not isinstance(value, kinds):
         problems.append(f"{path.parent.name}/{path.name} could not be read and is left out")
         return {}
     return value
 
 
 def _records(path: Path, problems: list[str]) -> list[dict[str, Any]]:
-    """Records of metrics.jsonl in their order. A line cut short at the end is normal while a run writes; others are noted."""
+    """Lines of metrics.jsonl. One cut short at the end is normal while a run writes; others are noted."""
     if not path.is_file():
         problems.append("metrics.jsonl is not there: nothing was trained yet, or the file was removed")
         return []

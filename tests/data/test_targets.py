@@ -62,24 +62,19 @@ def test_offsets_by_hand() -> None:
     assert classes.dtype == offsets.dtype == np.float32
 
 
-def test_every_object_has_an_anchor_and_half_overlap_counts() -> None:
+def test_every_object_takes_its_best_anchor_if_that_is_free() -> None:
     places = np.array([[5, 5, 10, 10], [25, 5, 10, 10], [45, 5, 10, 10], [65, 5, 10, 10]])
-    boxes = np.array([
-        [0, 0, 10, 10],  # the first anchor
-        [1, 0, 14, 10],  # its best anchor is taken, and no other overlaps it: none
-        [20, 0, 30, 5],  # IoU 0.5 with the second anchor
-        [40, 0, 42, 2],  # IoU 0.04 with the third: its best, so taken
-    ])
-    classes, _ = SSDTargets(places)(boxes, np.arange(4))
-    np.testing.assert_array_equal(classes, [1, 3, 4, 0])
+    # The second's best anchor is taken and no other overlaps it; the third has an IoU of 0.04 with its best.
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 14, 10], [40, 0, 42, 2]])
+    classes, _ = SSDTargets(places)(boxes, np.arange(3))
+    np.testing.assert_array_equal(classes, [1, 0, 3, 0])
 
 
 def test_a_second_anchor_needs_half_overlap() -> None:
-    places = np.array([[5, 5, 10, 10], [5, 6, 10, 10], [5, 9, 10, 10]])
-    box = np.array([[0, 0, 10, 10]])  # IoU 1, 9/11 and 6/14 with the three
-    np.testing.assert_array_equal(SSDTargets(places)(box, np.zeros(1))[0], [1, 1, 0])
-    np.testing.assert_array_equal(SSDTargets(places, iou_thresh=0.9)(box, np.zeros(1))[0], [1, 0, 0])
-    np.testing.assert_array_equal(SSDTargets(places, iou_thresh=0.4)(box, np.zeros(1))[0], [1, 1, 1])
+    places = np.array([[5, 5, 10, 10], [5, 2.5, 10, 5], [5, 9, 10, 10]])
+    box = np.array([[0, 0, 10, 10]])  # IoU 1, 1/2 and 6/14 with the three
+    for iou_thresh, expected in ((0.4, [1, 1, 1]), (0.5, [1, 1, 0]), (0.6, [1, 0, 0])):
+        np.testing.assert_array_equal(SSDTargets(places, iou_thresh)(box, np.zeros(1))[0], expected)
 
 
 @pytest.mark.parametrize("boxes", [np.zeros((0, 4)), [[9, 9, 9, 9]], [[400, 400, 410, 410]]])

@@ -17,10 +17,9 @@ from gan_kd.data import transforms
 from gan_kd.data.transforms import MEAN, NORMALISE, STD, TrainTransform, ValTransform
 
 SIZE = 48
-ANCHORS = np.array(
-    [[x, y, side, side] for side in (12, 32) for x in range(4, SIZE, 8) for y in range(4, SIZE, 8)]
-)
+ANCHORS = np.array([[x, y, side, side] for side in (12, 32) for x in range(4, SIZE, 8) for y in range(4, SIZE, 8)])
 LABEL = np.array([[4, 3, 30, 28, 1, 0], [25, 10, 70, 49, 2, 1]], np.float32)
+LARGE = np.array([[0, 0, 79, 59, 1, 0]], np.float32)  # all of an 80 x 60 image: few windows overlap it by 0.9
 
 
 def photo(height: int, width: int) -> np.ndarray:
@@ -49,9 +48,7 @@ def assert_same_distributions(ours: list, theirs: list) -> None:
     [(10, 5, 60, 40), (-15, -20, 70, 61), (-40, -30, 190, 150), (90, 60, 30, 30), (-50, 0, 40, 40)],
     ids=["inside", "past the corner", "around", "past the far corner", "beside"],
 )
-def test_render_is_gluoncvs_steps(
-    interpolation: int, mirror: bool, window: tuple[int, int, int, int]
-) -> None:
+def test_render_is_gluoncvs_steps(interpolation: int, mirror: bool, window: tuple[int, int, int, int]) -> None:
     """Colours, canvas, crop, resize, mirror and normalisation one after the other, in float32, full size."""
     image = photo(70, 100)
     distortion = np.array([[1.2, 0.1, -0.1, 9], [0.2, 0.8, 0.1, 9], [-0.1, 0.1, 1.1, 9]])
@@ -83,14 +80,14 @@ def test_val_transform_is_gluoncvs(height: int, width: int) -> None:
 
 
 def test_colours_are_distributed_as_gluoncvs() -> None:
-    pixels = np.array([[[200, 40, 10], [30, 90, 220]]], np.uint8)
+    pixels = np.array([[[200, 40, 10], [30, 90, 220], [0, 0, 0]]], np.uint8)
     rng = np.random.default_rng(0)
     seed_globals(0)
     ours, theirs = [], []
-    for _ in range(4000):
+    for _ in range(12000):
         colour = transforms.random_colour(rng)
         ours.append((pixels.reshape(-1, 3) @ colour[:, :3].T + colour[:, 3]).ravel())
-    for _ in range(1000):
+    for _ in range(3000):
         image = experimental.image.random_color_distort(mx.nd.array(pixels)).asnumpy()
         theirs.append(((image / 255 - MEAN) / STD).ravel())
     assert_same_distributions(ours, theirs)
@@ -119,15 +116,19 @@ def test_windows_are_distributed_as_gluoncvs() -> None:
     assert_same_distributions(*both)
 
 
-def test_crops_with_objects_are_distributed_as_gluoncvs() -> None:
-    """Window, how many objects are left, the first one's class and its box."""
+@pytest.mark.parametrize("objects, draws", [(LABEL, 800), (LARGE, 2500)], ids=["two", "large"])
+def test_crops_with_objects_are_distributed_as_gluoncvs(objects: np.ndarray, draws: int) -> None:
+    """Window and its area, how many objects are left, the first one's class and its box."""
     rng = np.random.default_rng(0)
     seed_globals(0)
     crop = experimental.bbox.random_crop_with_constraints
-    ours = [transforms.random_crop(LABEL, 80, 60, rng) for _ in range(4000)]
-    theirs = [crop(LABEL, (80, 60)) for _ in range(600)]
-    rows = [[(*window, len(left), *left[0, :5]) for left, window in sample] for sample in (ours, theirs)]
-    assert_same_distributions(*rows)
+    ours = [transforms.random_crop(objects, 80, 60, rng) for _ in range(8000)]
+    theirs = [crop(objects, (80, 60)) for _ in range(draws)]
+    both = [
+        [(*window, window[2] * window[3], len(left), *left[0, :5]) for left, window in sample]
+        for sample in (ours, theirs)
+    ]
+    assert_same_distributions(*both)
 
 
 def test_mirror_and_interpolation_are_even(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +182,22 @@ def test_objects_stay_on_their_pixels() -> None:
         assert ((red > centre / 2) != inside).mean() < 0.06  # the pixels of the edge
 
 
+def test_flip_alone_keeps_the_whole_picture() -> None:
+    image, seen = photo(SIZE, SIZE), set()
+    plain, _ = ValTransform(SIZE)(image)
+    transform, rng = TrainTransform(SIZE, ANCHORS, "flip"), np.random.default_rng(0)
+    for _ in range(20):
+        pixels, label = transform.augment(image, LABEL, rng)
+        mirrored = not np.array_equal(label, LABEL)
+        seen.add(mirrored)
+        np.testing.assert_allclose(pixels[:, :, ::-1] if mirrored else pixels, plain, atol=1e-5)
+        expected = LABEL.copy()
+        if mirrored:
+            expected[:, [0, 2]] = SIZE - LABEL[:, [2, 0]]
+        np.testing.assert_allclose(label, expected)
+    assert seen == {True, False}
+
+
 def test_targets_are_those_of_the_augmented_boxes() -> None:
     transform = TrainTransform(SIZE, ANCHORS)
     pixels, label = transform.augment(photo(60, 80), LABEL, np.random.default_rng(3))
@@ -205,9 +222,7 @@ def test_draws_come_from_the_given_generator_alone() -> None:
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (2, 3), (1, 500), (60, 80)])
-@pytest.mark.parametrize(
-    "rows", [[], [[0, 0, 1, 1, 0, 0]], [[0, 0, 0, 0, 0, 0]]], ids=["none", "a pixel", "a point"]
-)
+@pytest.mark.parametrize("rows", [[], [[0, 0, 1, 1, 0, 0]], [[0, 0, 0, 0, 0, 0]]], ids=["none", "a pixel", "a point"])
 def test_odd_images_give_finite_inputs(height: int, width: int, rows: list) -> None:
     label = np.array(rows, np.float32).reshape(-1, 6)
     transform, rng = TrainTransform(SIZE, ANCHORS), np.random.default_rng(0)

@@ -11,9 +11,10 @@ from gan_kd.recipe import Gan, Optimizer
 
 CHANNELS, SIZES, BATCH = [8, 6, 4], [8, 4, 1], 4
 HERE = Position(0, 10, 1)
+CPU = mx.cpu(0)
 
 
-def maps(seed, contexts=(mx.cpu(0),), grad=False):
+def maps(seed, contexts=(CPU,), grad=False):
     """The same batch whatever the number of devices: one list of maps a device."""
     rng = np.random.default_rng(seed)
     whole = [rng.standard_normal((BATCH, c, s, s)).astype("float32") for c, s in zip(CHANNELS, SIZES)]
@@ -25,7 +26,7 @@ def maps(seed, contexts=(mx.cpu(0),), grad=False):
     return devices
 
 
-def distiller(contexts=(mx.cpu(0),), **config):
+def distiller(contexts=(CPU,), **config):
     mx.random.seed(7)
     return GanDistiller(Gan(**{"width": 8, **config}), CHANNELS, SIZES, contexts)
 
@@ -77,7 +78,9 @@ def test_one_step_of_sgd_moves_every_weight_down_its_gradient():
     for name, value in before.items():
         direction = rng.standard_normal(value.shape)
         step = 2e-4  # small, or LeakyReLU bends within it
-        numeric = (critic_loss(name, value + step * direction) - critic_loss(name, value - step * direction)) / (2 * step)
+        numeric = (critic_loss(name, value + step * direction) - critic_loss(name, value - step * direction)) / (
+            2 * step
+        )
         gan.dnet.collect_params()[name].set_data(mx.nd.array(value))
         analytic = ((before[name] - after[name]) / 1e-3 * direction).sum()
         assert analytic == pytest.approx(numeric, rel=5e-2, abs=2e-3), name

@@ -13,7 +13,10 @@ from gan_kd.errors import RunError
 
 
 def arrays(value):
-    return {"detector/weight": mx.nd.full((3, 2), value), "optimiser/0.count": mx.nd.array([value], dtype="int64")}
+    return {
+        "detector/weight": mx.nd.full((3, 2), value),
+        "optimiser/0.count": mx.nd.array([value], dtype="int64"),
+    }
 
 
 def save(folder, number, keep=3):

@@ -127,8 +127,7 @@ def test_batches_devices_and_workers_change_nothing(detector, dataset, options):
 def truth(dataset):
     """Detections that are the ground truth."""
     return [
-        np.column_stack((record.boxes, record.labels, np.full(len(record.labels), 0.9)))
-        for record in dataset.records
+        np.column_stack((record.boxes, record.labels, np.full(len(record.labels), 0.9))) for record in dataset.records
     ]
 
 
@@ -220,9 +219,7 @@ def test_eval_json(detector, recipe, dataset, tmp_path):
     assert (result["network"], result["images"], result["seed"]) == ("baseline", 5, 7)
     assert result["images_per_s"] > 0
     assert result["parameters"] == sum(
-        math.prod(parameter.shape)
-        for parameter in detector.collect_params().values()
-        if parameter.grad_req != "null"
+        math.prod(parameter.shape) for parameter in detector.collect_params().values() if parameter.grad_req != "null"
     )
     assert len(result["samples"]) == 5
     sample, record = result["samples"][1], dataset.records[1]

@@ -13,6 +13,8 @@ from gan_kd.recipe import Data, Distill, Gan, Optimizer, Recipe, Stage, Student,
 CLASSES = ("circle", "square")
 SIZE, BATCH = 128, 4
 HERE = Position(0, 10, 1)
+CPU = mx.cpu(0)
+ADAM = Optimizer("adam", 1e-3, beta1=0.5)
 
 
 def recipe(head="teacher", **gan):
@@ -25,10 +27,10 @@ def recipe(head="teacher", **gan):
     )
 
 
-def setting(distillers=("gan", "cosine_attention"), contexts=(mx.cpu(0),), optimizer=None, **knobs):
+def setting(distillers=("gan", "cosine_attention"), contexts=(CPU,), head="teacher", optimizer=ADAM):
     """A Step with everything it moves, on fresh networks that are the same at every call."""
-    of = recipe(**knobs)
-    stage = Stage("distilled", 1, optimizer or Optimizer("adam", 1e-3), distillers=list(distillers))
+    of = recipe(head, optimizer=optimizer)
+    stage = Stage("distilled", 1, optimizer, distillers=list(distillers))
     teacher = build_teacher(of, CLASSES)
     teacher.extractor.freeze()
     networks = build_student(of, CLASSES, "distilled", teacher)
@@ -63,7 +65,9 @@ def dnet(step):
 def test_a_step_moves_student_and_critic_and_not_a_bit_of_the_teacher(head):
     step = setting(head=head)
     detector, teacher = step.networks.detector, step.networks.teacher
-    before = {k: snapshot(b) for k, b in (("extractor", detector.extractor), ("head", detector.head), ("D", dnet(step)))}
+    before = {
+        k: snapshot(b) for k, b in (("extractor", detector.extractor), ("head", detector.head), ("D", dnet(step)))
+    }
     frozen = snapshot(teacher)
     step(batch(step.networks), HERE)
     assert not equal(before["extractor"], snapshot(detector.extractor))
@@ -113,25 +117,30 @@ def test_hybridized_and_plain_steps_agree():
 
 
 def gradients(contexts):
-    """Gradients of everything that is trained after one step, summed over the devices as the Trainer does.
+    """The student's gradients after one step, summed over the devices as the Trainer does.
 
     The second half of the images repeats the first, so that BatchNorm's statistics are the same over a half and over
     the whole; the targets of the halves differ.
     """
-    step = setting(contexts=contexts, optimizer=Optimizer("sgd", 1e-9))
+    # SGD that hardly moves: Adam's first step is the gradient's sign, which rounding decides where it is near zero.
+    still = Optimizer("sgd", 1e-9)
+    step = setting(contexts=contexts, optimizer=still)
+    # BatchNorm over the few cells of the last maps magnifies rounding: float64 keeps it far below what is compared.
+    for block in (step.networks.detector, step.networks.teacher, dnet(step)):
+        block.cast("float64")
     whole = batch(step.networks)
     images = np.tile(whole.images[: BATCH // 2], (2, 1, 1, 1))
-    step(whole._replace(images=images), HERE)
-    parameters = {**step.networks.parameters()._params, **dnet(step).collect_params()._params}
+    step(TrainBatch(*(array.astype("float64") for array in whole._replace(images=images))), HERE)
     # The Trainer has summed them already: every device holds the sum.
-    return {k: p.list_grad()[0].asnumpy() for k, p in parameters.items() if p.grad_req != "null"}
+    parameters = step.networks.parameters().items()
+    return {name: p.list_grad()[0].asnumpy() for name, p in parameters if p.grad_req != "null"}
 
 
 def test_two_devices_give_the_gradients_of_one_with_the_whole_batch():
     one, two = gradients([mx.cpu(0)]), gradients([mx.cpu(0), mx.cpu(1)])
     assert len(one) == len(two) > 100
     for (name, a), b in zip(one.items(), two.values()):
-        np.testing.assert_allclose(b, a, rtol=1e-2, atol=1e-3 * np.abs(a).max() + 1e-6, err_msg=name)
+        np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-6 * np.abs(a).max() + 1e-12, err_msg=name)
 
 
 def test_an_uneven_split_keeps_the_batch_mean():

@@ -17,13 +17,13 @@ from gan_kd.metrics.coco import SUMMARY, COCOMetric
 
 
 @pytest.fixture(scope="module")
-def annotations(shared):
+def annotation_file(shared):
     return shared / "data/coco128/annotations/instances_val2017.json"
 
 
 @pytest.fixture(scope="module")
-def truth(annotations):
-    return json.loads(annotations.read_text())
+def truth(annotation_file):
+    return json.loads(annotation_file.read_text())
 
 
 def class_names(truth):
@@ -33,7 +33,7 @@ def class_names(truth):
 def detections_of(truth, classes, rng=None):
     """{image id: (K, 6)}: every object once, as it is or (rng) moved, some with another class."""
     names = {category["id"]: category["name"] for category in truth["categories"]}
-    rows: dict[int, list] = {image["id"]: [] for image in truth["images"]}
+    rows = {image["id"]: [] for image in truth["images"]}
     for item in truth["annotations"]:
         x, y, w, h = item["bbox"]
         label = classes.index(names[item["category_id"]])
@@ -46,17 +46,17 @@ def detections_of(truth, classes, rng=None):
     return {image: np.array(found, dtype=np.float64).reshape(-1, 6) for image, found in rows.items()}
 
 
-def measure(annotations, classes, detections):
-    metric = COCOMetric(annotations, classes)
+def measure(annotation_file, classes, detections):
+    metric = COCOMetric(annotation_file, classes)
     for image_id, found in detections.items():
         metric.update(image_id, found)
     return metric.result()
 
 
-def test_equals_pycocotools_whatever_the_order_of_the_classes(annotations, truth):
+def test_equals_pycocotools_whatever_the_order_of_the_classes(annotation_file, truth):
     classes = class_names(truth)[::-1]
     detections = detections_of(truth, classes, np.random.default_rng(0))
-    result = measure(annotations, classes, detections)
+    result = measure(annotation_file, classes, detections)
 
     ids = {category["name"]: category["id"] for category in truth["categories"]}
     entries = [
@@ -70,7 +70,7 @@ def test_equals_pycocotools_whatever_the_order_of_the_classes(annotations, truth
         for a, b, x, y, c, score in found.tolist()
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(str(annotations))
+        coco = COCO(str(annotation_file))
         expected = COCOeval(coco, coco.loadRes(entries), "bbox")
         expected.evaluate()
         expected.accumulate()
@@ -87,31 +87,31 @@ def test_equals_pycocotools_whatever_the_order_of_the_classes(annotations, truth
             assert math.isnan(result.ap[name])
 
 
-def test_perfect_detections(annotations, truth):
+def test_perfect_detections(annotation_file, truth):
     classes = class_names(truth)
-    result = measure(annotations, classes, detections_of(truth, classes))
+    result = measure(annotation_file, classes, detections_of(truth, classes))
     assert result.map == pytest.approx(100)
     assert result.summary["AP75"] == pytest.approx(100)
     assert {round(value, 6) for value in result.ap.values() if not math.isnan(value)} == {100.0}
 
 
-def test_only_the_images_given_count(annotations, truth):
+def test_only_the_images_given_count(annotation_file, truth):
     classes = class_names(truth)
     detections = detections_of(truth, classes)
     half = dict(list(detections.items())[:64])
-    assert measure(annotations, classes, half).map == pytest.approx(100)
+    assert measure(annotation_file, classes, half).map == pytest.approx(100)
     empty = {image: np.zeros((0, 6)) for image in detections}
-    assert measure(annotations, classes, {**empty, **half}).map < 90
+    assert measure(annotation_file, classes, {**empty, **half}).map < 90
 
 
-def test_no_detection_at_all(annotations, truth, capsys):
+def test_no_detection_at_all(annotation_file, truth, capsys):
     classes = class_names(truth)
-    result = measure(annotations, classes, {image["id"]: np.zeros((0, 6)) for image in truth["images"]})
+    result = measure(annotation_file, classes, {image["id"]: np.zeros((0, 6)) for image in truth["images"]})
     assert result.map == 0
     assert capsys.readouterr().out == ""
 
 
-def test_a_part_of_the_classes(annotations, truth):
+def test_a_part_of_the_classes(annotation_file, truth):
     classes = ["person", "dog"]
     everything = class_names(truth)
     kept = [everything.index(name) for name in classes]
@@ -119,14 +119,14 @@ def test_a_part_of_the_classes(annotations, truth):
         image: np.array([[*row[:4], kept.index(row[4]), row[5]] for row in rows if row[4] in kept])
         for image, rows in detections_of(truth, everything).items()
     }
-    result = measure(annotations, classes, detections)
+    result = measure(annotation_file, classes, detections)
     assert list(result.ap) == classes
     assert result.map == pytest.approx(100)
 
 
-def test_wrong_input(annotations, tmp_path):
+def test_wrong_input(annotation_file, tmp_path):
     with pytest.raises(UsageError, match="no category is named unicorn"):
-        COCOMetric(annotations, ["person", "unicorn"])
+        COCOMetric(annotation_file, ["person", "unicorn"])
     for content in ("{", "[]", '{"images": []}'):
         broken = tmp_path / "broken.json"
         broken.write_text(content)
@@ -134,7 +134,7 @@ def test_wrong_input(annotations, tmp_path):
             COCOMetric(broken, ["person"])
     with pytest.raises(UsageError, match="absent.json"):
         COCOMetric(tmp_path / "absent.json", ["person"])
-    metric = COCOMetric(annotations, ["person"])
+    metric = COCOMetric(annotation_file, ["person"])
     with pytest.raises(RunError, match="image 139 hold nan"):
         metric.update(139, np.array([[0, 0, 5, np.nan, 0, 0.5]]))
     with pytest.raises(ValueError, match="image 7 is not"):

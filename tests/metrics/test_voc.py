@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,7 +196,7 @@ def test_equals_gluoncv_where_recall_falls_on_a_point():
         assert ours == pytest.approx(gluoncv_result(images, ["cat"], True)[0], abs=1e-9), found
 
 
-def read_animals(folder: Path, limit: int):
+def read_animals(folder, limit):
     """(boxes, labels, difficult) of voc12-animals, read here so that the package's reader takes no part."""
     names = (folder / "ImageSets/Main/val.txt").read_text().split()[:limit]
     for name in names:

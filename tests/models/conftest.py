@@ -8,7 +8,7 @@ from mxnet import autograd
 
 @pytest.fixture
 def check_gradients():
-    """check(block, inputs): the gradients of a random weighting of all outputs of a block, in train mode, equal
+    """check(block, inputs): the gradients of a weighted sum of all outputs of a block, in train mode, equal
     central differences at three random places of every parameter and every input."""
 
     def check(block, inputs, dtype="float64", step=1e-6, rel=1e-4):
@@ -33,7 +33,8 @@ def check_gradients():
             assert scale > 0
             for place in rng.choice(array.size, min(3, array.size), replace=False):
                 index = np.unravel_index(place, array.shape)
-                assert gradient[index] == pytest.approx(difference(loss, array, index, step), rel=rel, abs=rel * scale)
+                expected = difference(loss, array, index, step)
+                assert gradient[index] == pytest.approx(expected, rel=rel, abs=rel * scale)
 
     return check
 

@@ -22,14 +22,17 @@ MOBILENET_300 = network([512, 1024, 512, 512, 256, 256], [19, 10, 5, 3, 2, 1])
 AT_128 = network([128, 256, 512, 512, 256, 256], [8, 4, 2, 1, 1, 1])
 
 
-@pytest.mark.parametrize("student, teacher, pairs", [
-    (RESNET, RESNET, [(i, i) for i in range(6)]),
-    (RESNET, VGG_512, [(i, i + 1) for i in range(6)]),
-    (VGG_512, RESNET, [(i + 1, i) for i in range(6)]),
-    (MOBILENET_300, VGG_300, [(0, 1), (1, 2), (2, 3), (3, 4), (5, 5)]),
-    (AT_128, AT_128, [(i, i) for i in range(6)]),
-    (network([8], [1]), AT_128, [(0, 3)]),
-])
+@pytest.mark.parametrize(
+    "student, teacher, pairs",
+    [
+        (RESNET, RESNET, [(i, i) for i in range(6)]),
+        (RESNET, VGG_512, [(i, i + 1) for i in range(6)]),
+        (VGG_512, RESNET, [(i + 1, i) for i in range(6)]),
+        (MOBILENET_300, VGG_300, [(0, 1), (1, 2), (2, 3), (3, 4), (5, 5)]),
+        (AT_128, AT_128, [(i, i) for i in range(6)]),
+        (network([8], [1]), AT_128, [(0, 3)]),
+    ],
+)
 def test_maps_are_paired_by_size_and_in_order(student, teacher, pairs):
     assert pair_maps(student, teacher) == pairs
 

@@ -28,16 +28,21 @@ def convolution(x, weight, bias):
     """3x3, stride 1, pad 1: (N,C,S,S) -> (N,S,S,filters)."""
     side = x.shape[-1]
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
-    return bias + sum(np.einsum("ncyx,fc->nyxf", padded[:, :, i:i + side, j:j + side], weight[:, :, i, j])
-                      for i in range(3) for j in range(3))
+    return bias + sum(
+        np.einsum("ncyx,fc->nyxf", padded[:, :, i : i + side, j : j + side], weight[:, :, i, j])
+        for i in range(3)
+        for j in range(3)
+    )
 
 
 def test_predictions_are_ordered_as_the_anchors(head):
     inputs = maps([128, 256, 512, 512, 256, 256], SIZES)
     cls_preds, box_preds = head(*map(mx.nd.array, inputs))
-    for predictions, predictors, width in ((cls_preds, head.class_predictors, 4), (box_preds, head.box_predictors, 4)):
-        rows = [convolution(x, p.predictor.weight.data().asnumpy(), p.predictor.bias.data().asnumpy())
-                .reshape(2, -1, width) for x, p in zip(inputs, predictors)]
+    for predictions, predictors in ((cls_preds, head.class_predictors), (box_preds, head.box_predictors)):
+        rows = [
+            convolution(x, p.predictor.weight.data().asnumpy(), p.predictor.bias.data().asnumpy()).reshape(2, -1, 4)
+            for x, p in zip(inputs, predictors)
+        ]  # 4: the offsets, and 3 classes + 1
         np.testing.assert_allclose(predictions.asnumpy(), np.concatenate(rows, axis=1), rtol=1e-3, atol=1e-4)
     assert len(head.anchors(SIZES)) == cls_preds.shape[1] == box_preds.shape[1]
 
@@ -48,7 +53,7 @@ def test_anchors_follow_the_ssd_paper(head):
     for index, side in enumerate(SIZES):
         small, large = sizes[index], np.sqrt(sizes[index] * sizes[index + 1])
         ratios = [2, 1 / 2, 3, 1 / 3] if 1 <= index <= 3 else [2, 1 / 2]
-        boxes = [(small, small), (large, large)] + [(small * r ** 0.5, small / r ** 0.5) for r in ratios]
+        boxes = [(small, small), (large, large)] + [(small * r**0.5, small / r**0.5) for r in ratios]
         step = 128 / side
         rows += [((x + 0.5) * step, (y + 0.5) * step, w, h) for y in range(side) for x in range(side) for w, h in boxes]
     anchors = head.anchors(SIZES)
@@ -71,7 +76,8 @@ def test_decoder_on_hand_made_predictions(head):
     box_preds[0, 381, :2] = offset[:2] / STDS[:2]
     box_preds[0, 381, 2:] = np.log(cat[2:] / anchors[381, 2:]) / STDS[2:]  # the same box as anchor 380
 
-    ids, scores, boxes = (y.asnumpy()[0] for y in SSDDecoder(head, SIZES)(mx.nd.array(cls_preds), mx.nd.array(box_preds)))
+    decoded = SSDDecoder(head, SIZES)(mx.nd.array(cls_preds), mx.nd.array(box_preds))
+    ids, scores, boxes = (y.asnumpy()[0] for y in decoded)
 
     assert ids.shape == scores.shape == (100, 1) and boxes.shape == (100, 4)
     softmax = [np.exp(5) / (np.exp(5) + 3), np.exp(4) / (np.exp(4) + 3)]

@@ -1,4 +1,4 @@
-"""A run folder as training writes it, with invented numbers and drawn images, so that no test has to train."""
+"""A run folder as training writes it, of invented numbers and drawn images, so that no test has to train."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ import yaml
 
 CLASSES = ["circle", "square", "star"]
 MAPS = {"teacher": 81.0, "baseline": 62.0, "control": 64.0, "distilled": 68.5}
-STAGES = {"teacher": ["teacher"], "baseline": ["baseline"], "control": ["control"], "distilled": ["adversarial", "finetune"]}
+STAGES = {
+    "teacher": ["teacher"],
+    "baseline": ["baseline"],
+    "control": ["control"],
+    "distilled": ["adversarial", "finetune"],
+}
 MACHINE = {"cpu": "Some CPU", "cores": 2, "mxnet": "1.9.1", "numpy": "1.26.4", "python": "3.11.9"}
 
 
@@ -27,7 +32,14 @@ def recipe(seed: int, networks: tuple[str, ...]) -> dict[str, Any]:
         "name": "mini/small-large",
         "description": "A student of a quarter of the width on drawn shapes.",
         "published": None,
-        "data": {"dataset": "demo", "root": "data/demo", "train": ["train"], "val": ["test"], "size": 300, "classes": CLASSES},
+        "data": {
+            "dataset": "demo",
+            "root": "data/demo",
+            "train": ["train"],
+            "val": ["test"],
+            "size": 300,
+            "classes": CLASSES,
+        },
         "teacher": {"backbone": "mobilenet1.0", "weights": None},
         "student": {"backbone": "mobilenet0.25"},
         "stages": stages,
@@ -45,8 +57,18 @@ def records(name: str, best: float, rng: np.random.Generator) -> list[dict[str, 
             for batch in range(2, 42, 2):
                 step += 2
                 decay = float(np.exp(-3 * step / total))
-                losses = {"conf": 1.4 + 4 * decay + 0.3 * rng.random(), "loc": 0.7 + 2 * decay + 0.2 * rng.random()}
-                record = {"kind": "train", "stage": stage, "trains": name, "epoch": epoch, "batch": batch, "step": step}
+                losses = {
+                    "conf": 1.4 + 4 * decay + 0.3 * rng.random(),
+                    "loc": 0.7 + 2 * decay + 0.2 * rng.random(),
+                }
+                record = {
+                    "kind": "train",
+                    "stage": stage,
+                    "trains": name,
+                    "epoch": epoch,
+                    "batch": batch,
+                    "step": step,
+                }
                 record |= {"lr": 0.001 if epoch < 4 else 0.0001, "losses": losses}
                 if stage == "adversarial":
                     gap = 4 * decay + 0.1 * rng.random()
@@ -69,11 +91,13 @@ def samples(folder: Path, jitter: float, rng: np.random.Generator) -> list[dict[
         cv2.rectangle(image, (110, 110), (170, 170), (90, 200, 60), -1)
         cv2.imwrite(str(folder / f"{index}.jpg"), image)
         gt = [[20, 20, 100, 100, 0, 0], [110, 110, 170, 170, 1, 1]]
-        found_boxes = [[*(np.array(box[:4]) + rng.normal(0, jitter, 4)).tolist(), box[4], 0.9 - 0.3 * i] for i, box in enumerate(gt)]
+        found_boxes = [
+            [*(np.array(box[:4]) + rng.normal(0, jitter, 4)).tolist(), box[4], 0.9 - 0.3 * i]
+            for i, box in enumerate(gt)
+        ]
         noise = [[5.0, 120.0, 60.0, 175.0, 2, 0.45], [0.0, 0.0, 30.0, 30.0, 2, 0.05]]
-        name = f"{index}"
-        found.append({"id": name, "image": str(folder / f"{name}.jpg"), "width": width, "height": height, "gt": gt,
-                      "detections": found_boxes + noise})  # fmt: skip
+        about = {"id": f"{index}", "image": str(folder / f"{index}.jpg"), "width": width, "height": height}
+        found.append({**about, "gt": gt, "detections": found_boxes + noise})
     return found
 
 
@@ -85,20 +109,47 @@ def write_run(root: Path, seed: int = 233, networks: tuple[str, ...] = ("teacher
     images.mkdir(exist_ok=True)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe(seed, networks), sort_keys=False))
     (folder / "train.log").write_text("[Epoch 0][Batch 1], Speed: 20.0 samples/sec\n")
-    environment = {"commands": [f"python -m gan_kd train --recipe mini/small-large --seed {seed}"], "python": "3.11.9"}
+    environment = {
+        "commands": [f"python -m gan_kd train --recipe mini/small-large --seed {seed}"],
+        "python": "3.11.9",
+    }
     (folder / "environment.json").write_text(json.dumps(environment))
     lines = []
     for name in networks:
         best = MAPS[name] + float(rng.normal(0, 1))
         lines += records(name, best, rng)
         final = lines[-1]
-        origin = {"recipe": "mini/small-large", "recipe_hash": "ab" * 32, "commit": "c0ffee" * 6, "seed": seed, "network": name}
+        origin = {
+            "recipe": "mini/small-large",
+            "recipe_hash": "ab" * 32,
+            "commit": "c0ffee" * 6,
+            "seed": seed,
+            "network": name,
+        }
         (folder / name).mkdir()
-        described = {**origin, "backbone": "mobilenet0.25", "classes": CLASSES, "head": "own", "sha256": "0123456789abcdef" * 4}
+        described = {
+            **origin,
+            "backbone": "mobilenet0.25",
+            "classes": CLASSES,
+            "head": "own",
+            "sha256": "0123456789abcdef" * 4,
+        }
         described |= {"stage": STAGES[name][-1], "epoch": 4, "map": final["map"]}
         (folder / name / "best.json").write_text(json.dumps(described))
-        measured = {**origin, "metric": "voc07", "map": final["map"], "ap": final["ap"], "images": 200, "machine": MACHINE}
-        measured |= {"parameters": 3_210_000, "macs": 1_150_000_000, "images_per_s": 41.5, "last_map": final["map"] - 0.5}
+        measured = {
+            **origin,
+            "metric": "voc07",
+            "map": final["map"],
+            "ap": final["ap"],
+            "images": 200,
+            "machine": MACHINE,
+        }
+        measured |= {
+            "parameters": 3_210_000,
+            "macs": 1_150_000_000,
+            "images_per_s": 41.5,
+            "last_map": final["map"] - 0.5,
+        }
         measured["samples"] = samples(images, 20 / (MAPS[name] - 55), np.random.default_rng(5))
         (folder / name / "eval.json").write_text(json.dumps(measured))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -89,7 +89,7 @@ def test_a_mistake_is_one_line(run, tmp_path):
     [
         (["--recipe", "demmo"], "demo"),
         (["--set", "data.sizes=300"], "data.size"),
-        (["--gpus", "0"], "gpu:0"),
+        (["--gpus", "99"], "99"),
         (["--contexts", "tpu:0"], "tpu:0"),
         (["--dataset-root", "nowhere"], "nowhere"),
         (["--json", "no/such/folder/out.json"], "folder is not there"),

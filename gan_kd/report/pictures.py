@@ -1,0 +1,52 @@
+"""The pictures of a run as blocks of its page. Imported only to draw, for Matplotlib loads slowly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gan_kd.report import page, photos, plots
+from gan_kd.report.run import Network, Run
+
+
+def detections(run: Run, folder: Path) -> list[page.Block]:
+    """The page of images, or the sentence why there is none."""
+    found: list[page.Block] = [page.Section("Detections")]
+    classes = run.first("classes") or list(run.first("ap") or ())
+    samples, absent = photos.choose(run)
+    if samples and photos.detections(run, samples, classes, folder / "detections.jpg"):
+        caption = (
+            f"The {photos.MOST} highest detections scored above {photos.SCORE:g}, with the score in percent. "
+            "Dashed: overlaps no object of its class by half."
+        )
+        alt = "Validation images with ground truth and the detections of teacher, baseline and distilled"
+        found.append(page.Figure("detections.jpg", alt, caption))
+    elif not absent:
+        found.append(page.Text("Not run: no network was evaluated, so that there are no detections to show."))
+    if absent:
+        found.append(page.Text(f"{absent} image(s) chosen for this page are not on the machine that wrote it.", "note"))
+    return found
+
+
+def curves(networks: Sequence[Network], folder: Path) -> list[page.Block]:
+    """The plots that the run has data for; a sentence stands in for each of the others."""
+    found: list[page.Block] = []
+    for section, draw, file, alt, caption, missing in (
+        ("By class", plots.class_bars, "ap.png", "AP of each class, one bar a network",
+         "Average precision at each network's best epoch.", "AP by class: no evaluation yet"),
+        ("Training", plots.map_curves, "map.png", "mAP on the validation images, one line a network",
+         "Ring: best epoch. Dotted: next stage of the distilled student. Dashed: not trained here.",
+         "mAP over training: no evaluation yet"),
+        ("", plots.losses, "losses.png", "Training losses, one line a network",
+         "Losses. Pale: as logged; full: running mean.", "losses: nothing was trained yet"),
+        ("", plots.critic, "critic.png", "Scores of the discriminators for teacher and student maps",
+         "The adversary. D lowers L_D, the student raises it towards 0, where D cannot tell the maps apart.",
+         "scores of the discriminators: no stage with an adversary was run"),
+        ("", plots.learning_rate, "lr.png", "Learning rate over training, one line a network",
+         "Each network's own optimiser; D's is in the recipe.", "learning rate: nothing was trained yet"),
+    ):  # fmt: skip
+        if section:
+            found.append(page.Section(section))
+        drawn = draw(networks, folder / file)
+        found.append(page.Figure(file, alt, caption) if drawn else page.Text(f"Not run here: {missing}."))
+    return found

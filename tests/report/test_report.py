@@ -1,0 +1,204 @@
+"""Reports as they are written: whole, self-contained, honest about what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from gan_kd.errors import UsageError
+from gan_kd.report import page
+from gan_kd.report.report import main, make_report
+from gan_kd.report.summary import mean_spread
+
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+class Reader(HTMLParser):
+    """Checks that tags close in order, and keeps what the page loads, its text and its tables' rows."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.text = ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        assert tag not in ("script", "link", "iframe")
+        self.loads += [value for key, value in attrs if key in ("src", "srcset", "data")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_whole_run(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder(networks=("teacher", "baseline", "control", "distilled"))
+    path = make_report(folder)
+    assert path == folder / "report" / "report.html"
+    html, markdown = path.read_text(), (folder / "report" / "report.md").read_text()
+    reader = Reader(html)
+    assert len(reader.loads) == 6 and all(load.startswith("data:image/") for load in reader.loads)
+    assert "url(" not in html and "@import" not in html
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", markdown)
+    assert pictures == ["detections.jpg", "ap.png", "map.png", "losses.png", "critic.png", "lr.png"]
+    links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)]+)\)", markdown)
+    assert all((folder / "report" / unquote(target)).is_file() for target in (*pictures, *links)) and len(links) == 3
+    values = {name: json.loads((folder / name / "eval.json").read_text())["map"] for name in ("baseline", "distilled")}
+    for text in (markdown, reader.text):
+        assert f"+{values['distilled'] - values['baseline']:.2f}" in text
+        assert "python -m gan_kd train --recipe mini/small-large --seed 233" in text
+        assert "c0ffee" in text and "Some CPU" in text and "0123456789abcdef" in text and "3.21 M" in text
+        assert "seed" in text and "mobilenet0.25" in text and "voc07" in text
+    assert str(folder) not in html + markdown  # the page is to be committed: no path of the machine
+    assert sum(file.stat().st_size for file in path.parent.iterdir()) < 3e6
+
+
+def test_the_same_run_gives_the_same_report(run_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = run_folder(networks=("teacher",))
+    one, two = (make_report(folder, tmp_path / name).read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_a_run_under_way(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder(networks=("teacher", "baseline"))
+    (folder / "baseline" / "eval.json").unlink()
+    make_report(folder)
+    text = (folder / "report" / "report.md").read_text()
+    assert "Not complete: distilled without an mAP." in text
+    assert "distilled: not run here: the recipe does not train it." in text
+    assert "baseline: not evaluated on its own yet; mAP from the training log." in text
+    assert "Not run here: scores of the discriminators" in text
+    assert "| distilled | mobilenet0.25 | – | – | – | – | – |" in text
+
+
+def test_a_run_that_has_only_started(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder(networks=("teacher", "baseline"))
+    (folder / "metrics.jsonl").write_text("")
+    (folder / "environment.json").unlink()
+    for name in ("teacher", "baseline"):
+        for file in ("best.json", "eval.json"):
+            (folder / name / file).unlink()
+    Reader(make_report(folder).read_text())
+    text = (folder / "report" / "report.md").read_text()
+    assert "teacher, baseline, distilled without an mAP" in text and "teacher: not run here yet" in text
+    assert not list((folder / "report").glob("*.png")) and "command was not recorded" in text
+
+
+def test_images_of_another_machine_are_counted_not_drawn(run_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = run_folder()
+    for image in (tmp_path / "images").iterdir():
+        image.unlink()
+    make_report(folder)
+    text = (folder / "report" / "report.md").read_text()
+    assert "3 image(s) chosen for this page are not on the machine" in text and "detections.jpg" not in text
+
+
+def test_an_image_that_does_not_decode_leaves_the_others(run_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = run_folder()
+    make_report(folder)
+    before = cv2.imread(str(folder / "report" / "detections.jpg")).shape
+    (tmp_path / "images" / "0.jpg").write_bytes(b"no image")
+    make_report(folder)
+    after = cv2.imread(str(folder / "report" / "detections.jpg")).shape
+    assert before[1] == after[1] and before[0] - after[0] == pytest.approx(300 * 180 / 240 + 6, abs=2)
+
+
+def test_nan_in_the_log_leaves_gaps(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder(networks=("teacher",))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["kind"] == "train" and line["step"] % 4:
+            line["losses"]["conf"] = float("nan")
+    (folder / "metrics.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    make_report(folder)
+    assert np.ptp(cv2.imread(str(folder / "report" / "losses.png"))) > 100
+
+
+def test_the_published_row_stands_beside_a_comparable_run_only(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder()
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    recipe["published"] = {"table": 1, "row": "MobileNetV1", "column": "ResNet50"}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    make_report(folder)
+    text = (folder / "report" / "report.md").read_text()
+    assert "is not comparable" in text and "77.7" not in text
+    recipe["data"] = {
+        "dataset": "voc",
+        "train": ["2007/trainval"],
+        "val": ["2007/test"],
+        "size": 512,
+        "classes": "voc",
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    make_report(folder)
+    text = (folder / "report" / "report.md").read_text()
+    distilled = json.loads((folder / "distilled" / "eval.json").read_text())["map"]
+    assert f"| distilled | {distilled:.2f} | 77.7 | {distilled - 77.7:+.1f} |".replace("-", "−") in text
+    assert "This run trained on 2007/trainval." in text
+
+
+def test_results_of_one_run(run_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run_folder()
+    [path] = main([tmp_path / "runs"], tmp_path / "results")
+    folder = tmp_path / "results" / "mini-small-large"
+    assert path == folder / "report.html" and capsys.readouterr().out == f"report: {path}\n"
+    assert {"recipe.yaml", "metrics.jsonl", "train.log", "report.md", "map.png"} <= {f.name for f in folder.iterdir()}
+    assert "[train.log](train.log)" in (folder / "report.md").read_text()
+
+
+def test_results_of_several_seeds(run_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folders = [run_folder(seed=1), run_folder(seed=2), run_folder(seed=3, networks=("teacher", "baseline"))]
+    maps = [json.loads((folder / "baseline" / "eval.json").read_text())["map"] for folder in folders]
+    paths = main([tmp_path / "runs"], tmp_path / "results")
+    folder = tmp_path / "results" / "mini-small-large"
+    assert paths == [*(folder / f"seed-{seed}" / "report.html" for seed in (1, 2, 3)), folder / "report.html"]
+    Reader(paths[-1].read_text())
+    text = (folder / "report.md").read_text()
+    assert f"| baseline | {np.mean(maps):.2f} ± {np.std(maps, ddof=1):.2f} |" in text
+    assert "(2 of 3 runs)" in text and "it is better in 2 of 2" in text
+    assert "The recipes of these runs differ, beyond the seed, in stages.adversarial" in text
+    assert "[seed 2](seed-2/report.md)" in text and "--seed 3" in text
+
+
+def test_two_runs_of_one_seed_are_refused(run_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = run_folder()
+    twin = folder.parent / "twin"
+    twin.mkdir()
+    (twin / "recipe.yaml").write_text((folder / "recipe.yaml").read_text())
+    with pytest.raises(UsageError, match="both seed 233 of mini/small-large"):
+        main([tmp_path / "runs"])
+
+
+def test_mean_and_spread_of_what_is_there() -> None:
+    assert mean_spread([1.0, 3.0]) == "2.00 ± 1.41"
+    assert mean_spread([-1.5], 1, sign=True) == "−1.5"
+    assert mean_spread([None, 4.0, 4.0]) == "4.00 ± 0.00 (2 of 3 runs)"
+    assert mean_spread([None]) == "not run"
+
+
+def test_text_of_a_user_stays_text(tmp_path: Path) -> None:
+    evil = "<script>|`*_[x](y)"
+    blocks: list[page.Block] = [
+        page.Text(evil),
+        page.Table((evil,), [(evil,)], "l"),
+        page.Code("````\n" + evil, "", evil),
+    ]
+    reader = Reader(page.write(tmp_path, evil, blocks).read_text())
+    assert reader.text.count(evil) == 7  # title and heading, paragraph, two cells, summary, code
+    markdown = (tmp_path / "report.md").read_text()
+    assert "\n`````\n````\n" in markdown and "\\<script\\>\\|" in markdown
