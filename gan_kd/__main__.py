@@ -68,8 +68,9 @@ def report(argv: list[str]) -> int:
     parser = _parser("report", report)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders, or folders of them")
     parser.add_argument("--out", type=Path, help="copy the reports there, one folder a recipe (e.g. results)")
+    parser.add_argument("--no-photos", action="store_true", help="leave out the page of the data set's images")
     arguments = parser.parse_args(argv)
-    main(arguments.runs, arguments.out)
+    main(arguments.runs, arguments.out, not arguments.no_photos)
     return 0
 
 

@@ -135,8 +135,8 @@ def accept(data: Data, scans: Sequence[Scan]) -> list[DetectionDataset]:
         if data.on_error == "stop":
             advice = "--data.on-error skip leaves out what is broken, python -m gan_kd check lists it all"
             raise UsageError(f"{first}{more} ({advice})")
-        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
-        log.warning("left out of the data for %s: %s%s", count, first, more)
+        lost = sum(found.images - found.without_object - len(found.dataset) for found in scans)
+        log.warning("left out: %d images, and single objects of others (%s%s)", lost, first, more)
     for found in scans:
         if nothing := nothing_in(data, found):
             raise UsageError(str(nothing))

@@ -1,7 +1,7 @@
 """The demo data set: pictures of coloured shapes, drawn from a seed, in the layout of PASCAL VOC.
 
 It stands in for photographs where there are none: small enough to be drawn in seconds and learnt in minutes
-from random weights, with what makes detection hard all the same: texture, clutter, scale, rotation, occlusion.
+from random weights, with what makes detection hard: texture, clutter, scale, rotation, occlusion.
 """
 
 from __future__ import annotations

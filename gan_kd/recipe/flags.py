@@ -22,6 +22,8 @@ _ONE_KEY = {
     "--log-interval": "train.log_interval",
     "--val-interval": "train.val_interval",
 }
+# No published detector knows the classes of a folder: its teacher is trained with it, to whatever mAP it gives.
+_OWN_TEACHER = {"teacher.weights": None, "teacher.min_map": 0}
 # What --dataset sets: the data set's usual place, splits, classes and metric.
 _DATASETS: dict[str, dict[str, Any]] = {
     "voc": {
@@ -43,6 +45,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "data.val": ["val"],
         "data.classes": "annotations",
         "eval.metric": "voc07",
+        **_OWN_TEACHER,
     },
     "demo": {
         "data.root": "data/demo",
@@ -50,6 +53,7 @@ _DATASETS: dict[str, dict[str, Any]] = {
         "data.val": ["test"],
         "data.classes": "annotations",
         "eval.metric": "voc07",
+        **_OWN_TEACHER,
     },
 }
 

@@ -9,9 +9,15 @@ from gan_kd.report import page, photos, plots
 from gan_kd.report.run import Network, Run
 
 
-def detections(run: Run, folder: Path) -> list[page.Block]:
-    """The page of images, or the sentence why there is none."""
+def detections(run: Run, folder: Path, shown: bool) -> list[page.Block]:
+    """The page of images, or the sentence why there is none; `shown` False leaves it out."""
     found: list[page.Block] = [page.Section("Detections")]
+    (folder / "detections.jpg").unlink(missing_ok=True)  # an earlier report's must not stay behind unlinked
+    if not shown:
+        text = (
+            "Left out here: the licence of these images does not allow to pass them on. The run's own report has them."
+        )
+        return [*found, page.Text(text, "note")]
     classes = run.first("classes") or list(run.first("ap") or ())
     samples, absent = photos.choose(run)
     if samples and photos.detections(run, samples, classes, folder / "detections.jpg"):
@@ -47,6 +53,7 @@ def curves(networks: Sequence[Network], folder: Path) -> list[page.Block]:
     ):  # fmt: skip
         if section:
             found.append(page.Section(section))
+        (folder / file).unlink(missing_ok=True)
         drawn = draw(networks, folder / file)
         found.append(page.Figure(file, alt, caption) if drawn else page.Text(f"Not run here: {missing}."))
     return found

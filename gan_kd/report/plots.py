@@ -112,8 +112,8 @@ def losses(networks: Sequence[Network], path: Path) -> bool:
         for network, step, value in lines:
             ends.append((_curve(axes, step, value, COLOURS[network.name]), network.name, COLOURS[network.name]))
         values = np.concatenate([value for _, _, value in lines])
-        if values.min() > 0 and values.max() > 20 * np.median(values):
-            axes.set_yscale("log")
+        if values.min() > 0 and values.max() > 5 * np.median(values):
+            _logarithmic(axes, values)
         axes.set(title=LOSSES.get(name, name), ylabel="loss", xlabel=BATCHES)
         _finish(axes, ends, _changes([network for network, _, _ in lines]))
     for axes in grid[len(panels) :]:
@@ -164,8 +164,8 @@ def learning_rate(networks: Sequence[Network], path: Path) -> bool:
     if not ends:
         return False
     rates = np.concatenate(seen)
-    if rates.min() > 0 and rates.max() > 5 * rates.min():
-        axes.set_yscale("log")
+    if rates.max() > 5 * rates.min():
+        _logarithmic(axes, rates)
     axes.set(title="learning rate", ylabel="learning rate", xlabel=BATCHES)
     _finish(axes, ends, _changes(networks))
     save(figure, path)
@@ -249,6 +249,17 @@ def _curve(axes: Axes, step: np.ndarray, value: np.ndarray, colour: str) -> floa
     return float(mean[-1])
 
 
+def _logarithmic(axes: Axes, values: np.ndarray) -> None:
+    """A logarithmic y axis of three decades at most: the last rates of a cosine are as good as zero."""
+    top, low = 1.6 * values.max(), values[values > 0].min() / 1.3
+    low = max(low, top / 1000)
+    digits = "1" if top > 50 * low else "125"
+    axes.set_yscale("log")
+    axes.set_ylim(low, top)
+    for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        which(lambda y, _: f"{y:g}" if f"{y:e}"[0] in digits else "")
+
+
 def _changes(networks: Sequence[Network]) -> list[tuple[float, str]]:
     """Where a later stage of the distilled network starts, and its name, as `finetune`."""
     changes: list[tuple[float, str]] = []
@@ -272,7 +283,7 @@ def _finish(axes: Axes, ends: Sequence[tuple[float, str, str]], changes: Sequenc
     assert axes.figure is not None
     gap = 12.5 / 72 * axes.figure.dpi / axes.bbox.height
     to_axes = axes.transScale + axes.transLimits
-    lowest = -gap
+    lowest = -gap  # so that no label stands below the axis, whatever was cut off there
     for place, text, colour in sorted(
         (float(to_axes.transform((0, value))[1]), text, colour) for value, text, colour in ends
     ):

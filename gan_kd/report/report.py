@@ -13,18 +13,19 @@ from gan_kd.report.single import EVIDENCE, blocks
 from gan_kd.report.summary import make_summary
 
 
-def make_report(run_dir: Path, out: Path | None = None) -> Path:
+def make_report(run_dir: Path, out: Path | None = None, photos: bool = True) -> Path:
     """Write the report of `run_dir` into `out` (default: its folder `report`); the path of report.html.
 
+    photos: with the page of the data set's images, which not every licence allows to pass on.
     The run may be unfinished: the page names what is missing. Raises UsageError where there is no run.
     """
     run = read_run(run_dir)
     folder = run_dir / "report" if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
-    return page.write(folder, f"{run.name}, seed {run.seed}", blocks(run, folder))
+    return page.write(folder, f"{run.name}, seed {run.seed}", blocks(run, folder, photos))
 
 
-def main(paths: Sequence[Path], out: Path | None = None) -> list[Path]:
+def main(paths: Sequence[Path], out: Path | None = None, photos: bool = True) -> list[Path]:
     """Reports of every run at or below `paths`, and one over the seeds of each recipe that has several.
 
     Without `out` they go into the run folders. With it, `out/RECIPE` (slashes as dashes) gets the report and
@@ -46,7 +47,7 @@ def main(paths: Sequence[Path], out: Path | None = None) -> list[Path]:
             target = results / f"seed-{seed}" if results is not None and len(seeds) > 1 else results
             if target is not None:
                 _copy_evidence(folder, target)
-            single.append(make_report(folder, target))
+            single.append(make_report(folder, target, photos))
         reports += single
         if len(seeds) > 1:
             folders = list(seeds.values())

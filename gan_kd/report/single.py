@@ -62,8 +62,8 @@ def setting(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def blocks(run: Run, folder: Path) -> list[page.Block]:
-    """The page from its finding to its evidence; draws its pictures into `folder`."""
+def blocks(run: Run, folder: Path, photos: bool = True) -> list[page.Block]:
+    """The page from its finding to its evidence; draws its pictures into `folder`. photos: the images too."""
     from gan_kd.report import pictures
 
     networks = [run.networks[name] for name in NETWORKS if run.networks[name].shown or name != "control"]
@@ -77,7 +77,7 @@ def blocks(run: Run, folder: Path) -> list[page.Block]:
         _results(run, networks),
         *(page.Text(text, "note") for text in _remarks(run, networks)),
         *_published(run),
-        *pictures.detections(run, folder),
+        *pictures.detections(run, folder, photos),
         *pictures.curves(networks, folder),
         *_evidence(run, networks, folder),
     ]

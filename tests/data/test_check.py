@@ -128,7 +128,7 @@ def test_every_fault_is_found(folder, fault, caplog):
     assert "--data.on-error skip" in str(caught.value) and "\n" not in str(caught.value)
     with caplog.at_level(logging.WARNING, "gan_kd"):
         train, val = preflight(data_of(folder, on_error="skip"))
-    assert "left out of the data for 1 problem: " in caplog.text
+    assert f"left out: {3 - left} images, and single objects of others ({folder / file}: " in caplog.text
     assert (len(train), len(val)) == (left, 2)
     boxes = {record.id: len(record.labels) for record in train.records}
     assert boxes == {"a": 2, "c": 2} if left == LEFT_OUT else {"a": 2, "b": 1, "c": 2}

@@ -136,6 +136,17 @@ def test_labels_that_would_overlap_are_pushed_apart(tmp_path: Path, monkeypatch:
     assert all(low + height <= above for (low, height), (above, _) in zip(boxes, boxes[1:]))
 
 
+def test_a_rate_that_falls_to_zero_does_not_flatten_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure))
+    rates = [{"step": step, "lr": rate} for step, rate in enumerate((1e-3, 1e-4, 1e-9, 0.0))]
+    assert plots.learning_rate([network("teacher", trains=rates)], tmp_path / "lr.png")
+    [axes] = drawn[0].axes
+    low, top = axes.get_ylim()
+    assert axes.get_yscale() == "log" and low > 1e-7 and top > 1e-3
+    assert axes.texts[-1].get_position()[1] == 0  # its label stands at the foot of the axis
+
+
 def test_the_picture_of_the_method(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert method.main([str(tmp_path / "results" / "method.png")]) == 0
     image = cv2.imread(str(tmp_path / "results" / "method.png"))

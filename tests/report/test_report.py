@@ -108,6 +108,16 @@ def test_images_of_another_machine_are_counted_not_drawn(run_folder: Callable[..
     assert "3 image(s) chosen for this page are not on the machine" in text and "detections.jpg" not in text
 
 
+def test_images_can_be_left_out(run_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = run_folder()
+    make_report(folder, tmp_path / "out")
+    assert (tmp_path / "out" / "detections.jpg").exists()
+    make_report(folder, tmp_path / "out", photos=False)
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "licence" in text and "detections.jpg" not in text
+    assert not (tmp_path / "out" / "detections.jpg").exists()
+
+
 def test_an_image_that_does_not_decode_leaves_the_others(run_folder: Callable[..., Path], tmp_path: Path) -> None:
     folder = run_folder()
     make_report(folder)
