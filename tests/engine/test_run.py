@@ -18,11 +18,21 @@ from gan_kd.engine import checkpoint
 ROOT = Path(__file__).resolve().parents[2]
 #: A run of every stage in seconds: 6 batches an epoch, logged every 2.
 SMALL = {
-    "train.val_interval": 1, "data.demo.train": 24, "data.demo.test": 8, "train.batch_size": 4, "train.log_interval": 2, "train.num_workers": 1,
-    "distill.gan.width": 8, "distill.gan.warmup_epochs": 1, "stages.teacher.epochs": 1, "stages.baseline.epochs": 1,
-    "stages.baseline_finetune": "null", "stages.adversarial.epochs": 2, "stages.finetune.epochs": 1,
+    "train.val_interval": 1,
+    "data.demo.train": 24,
+    "data.demo.test": 8,
+    "train.batch_size": 4,
+    "train.log_interval": 2,
+    "train.num_workers": 1,
+    "distill.gan.width": 8,
+    "distill.gan.warmup_epochs": 1,
+    "stages.teacher.epochs": 1,
+    "stages.baseline.epochs": 1,
+    "stages.baseline_finetune": "null",
+    "stages.adversarial.epochs": 2,
+    "stages.finetune.epochs": 1,
     "stages.adversarial.distillers": "[gan, cosine_attention]",
-}  # fmt: skip
+}
 SECONDS = 600
 
 
