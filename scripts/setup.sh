@@ -58,6 +58,13 @@ choose_python() {
 # X.Y.Z of a Python that runs: a command may be there and fail, as pyenv's shims do.
 version_of() { "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null || true; }
 
+# The Python under an active $venv, which is about to be deleted; before 3.11 sys._base_executable does not tell.
+base_of() {
+  "$1" -c 'import os, sys
+base = "%s/bin/python%d.%d" % (sys.base_prefix, *sys.version_info[:2])
+print(base if os.path.exists(base) else sys.executable)'
+}
+
 # The step $1 was finished with the fingerprint $2.
 finished() { [ "$(cat "$state/$1" 2>/dev/null)" = "$2" ]; }
 
@@ -109,7 +116,7 @@ files=("$requirements" scripts/requirements-common.txt)
 
 if ! finished packages "$(fingerprint "${files[@]}")"; then
   choose_python
-  python=$("$python" -c 'import sys; print(sys._base_executable)') # not the one of an active $venv
+  python=$(base_of "$python")
   say "Python $version ($python), MXNet for the ${build^^} ($why)"
   rm -rf $venv
   mkdir -p $state
