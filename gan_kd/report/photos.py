@@ -20,7 +20,7 @@ from gan_kd.report.run import Run
 TITLES = ("ground truth", "teacher", "baseline", "distilled")
 IMAGES = 8
 # An SSD gives a hundred detections an image, most of them scored near zero; a poor one scores many higher.
-SCORE, MOST = 0.4, 12
+SCORE, MOST = 0.3, 12
 # Dark enough for white text. From the eleventh class on colours repeat, so each box also bears its class.
 PALETTE = (
     "#c1272d", "#0072b2", "#00795c", "#7b3fa0", "#b35900",
