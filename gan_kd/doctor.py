@@ -173,7 +173,6 @@ def _space(findings: Findings) -> Iterator[str]:
     for folder, least, use in (
         (Path.cwd(), 2.0, "runs/ grows by a checkpoint an epoch"),
         (Path.home(), 0.5, "downloaded weights go to ~/.mxnet"),
-        (Path("/dev/shm"), 0.5, "loader processes hand batches over through it (docker run --shm-size=2g)"),
     ):
         if folder.is_dir():
             free = shutil.disk_usage(folder).free / GIB

@@ -45,6 +45,12 @@ def train(recipe: Recipe, prefix: Path, resume: bool) -> Path | None:
         lambda: preflight(recipe.data),
         lambda: fetch_weights(recipe),
     )
+    images = len(data[0])
+    if recipe.train.batch_size > images:  # before the folder is made: the next try is then no second run
+        raise UsageError(
+            f"train.batch_size {recipe.train.batch_size} is more than the {images} training images of "
+            f"{recipe.data.root}; lower it with --batch-size"
+        )
     with open_folder(folder, recipe, resume), contextlib.closing(_Run(recipe, folder, contexts, data)) as run:
         log_to(folder / "train.log")
         try:
@@ -78,11 +84,6 @@ class _Run:
     def __init__(self, recipe: Recipe, folder: Path, contexts: list[mx.Context], data: Any) -> None:
         self.recipe, self.folder, self.contexts = recipe, folder, contexts
         self.train_set, self.val_set = data
-        if recipe.train.batch_size > len(self.train_set):
-            raise UsageError(
-                f"train.batch_size {recipe.train.batch_size} is more than the {len(self.train_set)} training images "
-                f"of {recipe.data.root}; lower it with --batch-size"
-            )
         saved = checkpoint.load_last(folder / "checkpoints")
         self.arrays, state = saved if saved else ({}, {"progress": {}, "metrics_bytes": 0, "teacher_map": None})
         self.progress = Progress(**state["progress"])
