@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# One thread a process: these networks are too small to gain from more, and tests run in several processes.
-# OpenMP reads it when MXNet is loaded; a process that a test starts inherits it.
+# One thread a process: these networks are too small to gain from more. OpenMP reads it when MXNet is loaded; a
+# process that a test starts inherits it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from importlib import metadata
@@ -194,13 +193,8 @@ def test_setup_makes_the_environment_once(project):
     assert first.returncode == 0, first.stderr
     assert installed(project) == "1.0"
     made = (project / ".venv" / "pyvenv.cfg").stat().st_mtime_ns
-    seconds = []
-    for _ in range(3):  # the best of three: other tests run beside this one
-        start = time.monotonic()
-        again = setup(project)
-        seconds.append(time.monotonic() - start)
-        assert again.returncode == 0 and len(again.stdout.splitlines()) == 1
-    assert min(seconds) < 2
+    again = setup(project)
+    assert again.returncode == 0 and len(again.stdout.splitlines()) == 1
     assert (project / ".venv" / "pyvenv.cfg").stat().st_mtime_ns == made
 
 

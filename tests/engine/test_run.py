@@ -94,7 +94,9 @@ def interrupted(folder, number, until):
     )
     deadline = time.time() + SECONDS
     while not ((run_folder(folder) / "metrics.jsonl").exists() and until(records(folder))):
-        assert process.poll() is None and time.time() < deadline, process.communicate()[0]
+        if process.poll() is not None or time.time() > deadline:
+            process.kill()
+            pytest.fail(process.communicate()[0])
         time.sleep(0.01)
     if number == signal.SIGKILL:
         os.killpg(process.pid, number)
