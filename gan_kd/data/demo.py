@@ -20,10 +20,10 @@ import numpy as np
 
 from gan_kd.errors import RunError, UsageError
 
-CLASSES = ("circle", "cross", "square", "star", "triangle")
+CLASSES = ("circle", "square", "star", "triangle")
 _POLYGONS = {"circle": (72, [0.9]), "square": (4, [1.0]), "star": (10, [1.0, 0.45]), "triangle": (3, [1.0])}
 STAMP = "demo.json"
-_DRAWING = 5  # part of the stamp: raise it when the same settings give other pictures
+_DRAWING = 6  # part of the stamp: raise it when the same settings give other pictures
 _OVERSAMPLING = 2  # pictures are drawn this much larger, then averaged: smooth edges
 _MARGIN = 16  # px of the canvas that a blurred shadow reaches beyond its shape
 # Difficult: less than this fraction of its area in sight, or smaller than this fraction of the picture.
@@ -130,13 +130,14 @@ def picture(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[Shape
     canvas = _background(rng, h, w)
     owner = np.full((h, w), -1, np.int8)  # index of the shape that each pixel shows
     drawn: list[tuple[str, float, bool]] = []  # name, area in pixels of the canvas, cut by the border
-    sides = list(rng.uniform(0.25, 0.6, rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])))
+    sides = list(rng.uniform(0.28, 0.42, rng.choice([1, 2, 3], p=[0.5, 0.4, 0.1])))
     sides = sorted(sides, reverse=True)  # the smaller ones in front
     if rng.random() < 0.12:
         sides.append(rng.uniform(0.08, 0.13))
+    visible = 0.35 if rng.random() < 0.25 else 0.85  # so much of every shape is in sight
     for side in sides:
         name = CLASSES[rng.integers(len(CLASSES))]
-        points = _place(rng, name, side * short * _OVERSAMPLING, owner, [area for _, area, _ in drawn])
+        points = _place(rng, name, side * short * _OVERSAMPLING, owner, [area for _, area, _ in drawn], visible)
         if points is not None:
             low, high = points.min(0), points.max(0)
             cut = bool((low < 0).any() or (high > [w - 1, h - 1]).any())
@@ -158,9 +159,9 @@ def _label(owner: np.ndarray, k: int, name: str, area: float, cut: bool) -> Shap
 
 
 def _place(
-    rng: np.random.Generator, name: str, side: float, owner: np.ndarray, areas: list[float]
+    rng: np.random.Generator, name: str, side: float, owner: np.ndarray, areas: list[float], visible: float
 ) -> np.ndarray | None:
-    """Corners (K, 2) of a shape `side` px wide, where enough is left to see of it and of those before it."""
+    """Corners (K, 2) of a shape `side` px wide, where `visible` of it and of those before it is left to see."""
     h, w = owner.shape
     for _ in range(12):
         outline = _outline(name) * [rng.uniform(0.85, 1.0), 1.0] * (side / 2)
@@ -173,17 +174,13 @@ def _place(
         mask = _mask(points, owner.shape)
         seen = [np.count_nonzero((owner == k) & (mask == 0)) / area for k, area in enumerate(areas)]
         seen.append(np.count_nonzero(mask) / cv2.contourArea(points.astype(np.float32)))
-        if min(seen) > 0.35:
+        if min(seen) > visible:
             return points
     return None
 
 
 def _outline(name: str) -> np.ndarray:
     """Corners (K, 2) of the shape, upright, at most 1 from its centre."""
-    if name == "cross":
-        a, b = 0.94, 0.30
-        corner = np.array([(-b, -a), (b, -a), (b, -b)])
-        return np.concatenate([corner @ np.linalg.matrix_power([[0, 1], [-1, 0]], k) for k in range(4)])
     corners, radii = _POLYGONS[name]
     turn = 2 * np.pi * np.arange(corners) / corners - np.pi / 2
     return np.stack([np.cos(turn), np.sin(turn)], 1) * np.resize(radii, corners)[:, None]
