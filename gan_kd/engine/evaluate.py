@@ -211,6 +211,7 @@ def evaluate_params(
         "parameters": parameters,
         "macs": macs,
         "images_per_s": measure_speed(detector, meta["size"], SPEED_BATCH, contexts[0]),
+        "speed_batch": SPEED_BATCH,
         "samples": _samples(dataset, result.detections),
     }
 

@@ -94,7 +94,7 @@ def build(backbone: str, size: int, classes: Sequence[str], init: str = "random"
 
     At 512 px (vgg16_atrous and resnet34_v1b: 300) it is the network of GluonCV's zoo, where the zoo has it,
     with the zoo's anchors for COCO if the classes are COCO's, else for VOC. At other sizes the anchors of
-    512 px are scaled and centred on the cells. The number of maps does not depend on the size: the six of
+    512 px are scaled and centred on the cells, below 250 px with larger ones for small objects. The number of maps does not depend on the size: the six of
     128 px have 8, 4, 2, 1, 1, 1 cells a side. The zoo's own mobilenet0.25 at 300 px sets its anchors 8 px
     apart on cells of 16, so that they cover a quarter of the image; it is here as a trained detector only.
 
@@ -162,11 +162,22 @@ def _assemble(backbone: str, size: int, classes: list[str], prefix: str | None) 
         size,
         features=list(_TAPS[backbone]),
         filters=_EXTRA_LAYERS,
-        sizes=[anchor * size / 512 for anchor in anchors.sizes],
+        sizes=_scaled(anchors.sizes, size, size / _sides(size, len(anchors.ratios))[0]),
         ratios=anchors.ratios,
         steps=[size / side for side in _sides(size, len(anchors.ratios))],
         **common,
     )
+
+
+def _scaled(sizes: list[float], size: int, step: float) -> list[float]:
+    """Anchor sizes of 512 px for another input, the smallest at least 1.6 cells wide, the largest in proportion.
+
+    step: width of a cell of the first map in px. Cells keep their px when the input shrinks: in proportion alone
+    the smallest anchors at 128 px would be 0.8 cells wide, and most objects would meet none with an IoU of 0.5.
+    """
+    low = max(sizes[0] * size / 512, 1.6 * step)
+    stretch = (sizes[-1] * size / 512 - low) / (sizes[-1] - sizes[0])
+    return [low + (anchor - sizes[0]) * stretch for anchor in sizes]
 
 
 def _check(backbone: str, size: int) -> None:

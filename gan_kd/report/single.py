@@ -140,12 +140,12 @@ def _results(run: Run, networks: Sequence[Network]) -> page.Table:
 def _remarks(run: Run, networks: Sequence[Network]) -> list[str]:
     """What a reader must know to weigh the table: what is missing, how it was counted, what one seed says."""
     remarks = [f"{network.name}: {network.status}." for network in networks if network.status != "evaluated"]
-    images = run.first("images")
+    images, batch = run.first("images"), run.first("speed_batch")
     remarks.append(
         (f"mAP on {images} validation images. " if images else "")
         + "The best epoch was chosen by these images, which flatters every network a little; the last epoch "
         "was not chosen. MACs: multiply-accumulates for one image. images/s: forward pass with decoding and "
-        "suppression on the machine named below."
+        "suppression" + (f" in batches of {batch}" if batch else "") + ", on the machine named below."
     )
     if run.difference is not None:
         remarks.append(
