@@ -94,9 +94,10 @@ def build(backbone: str, size: int, classes: Sequence[str], init: str = "random"
 
     At 512 px (vgg16_atrous and resnet34_v1b: 300) it is the network of GluonCV's zoo, where the zoo has it,
     with the zoo's anchors for COCO if the classes are COCO's, else for VOC. At other sizes the anchors of
-    512 px are scaled and centred on the cells, below 250 px with larger ones for small objects. The number of maps does not depend on the size: the six of
-    128 px have 8, 4, 2, 1, 1, 1 cells a side. The zoo's own mobilenet0.25 at 300 px sets its anchors 8 px
-    apart on cells of 16, so that they cover a quarter of the image; it is here as a trained detector only.
+    512 px are scaled and centred on the cells; below 250 px the small ones are larger than that. The number
+    of maps does not depend on the size: the six of 128 px have 8, 4, 2, 1, 1, 1 cells a side. The zoo's own
+    mobilenet0.25 at 300 px sets its anchors 8 px apart on cells of 16, so that they cover a quarter of the
+    image; it is here as a trained detector only.
 
     init: 'random' (He; follows mx.random.seed), 'imagenet' (GluonCV's download), or the path of a .params
     file with the backbone's parameters as GluonCV names them; a classifier may be absent.
