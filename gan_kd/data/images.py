@@ -28,10 +28,18 @@ def read(path: Path, reduction: int = 1) -> np.ndarray:
     reduction: 2, 4 or 8 to decode a JPEG at that fraction of its sides, rounded up, at less cost: a pixel is the mean
     of that many pixels squared, the first of them at the image's corner. Raises RunError where it cannot be decoded.
     """
-    image = cv2.imread(str(path), _FLAGS[reduction])
+    try:
+        image = decode(np.fromfile(path, np.uint8), reduction)
+    except OSError:
+        image = None
     if image is None:
         raise RunError(f"{path}: cannot be decoded as an image any more; python -m gan_kd check tells more")
     return image
+
+
+def decode(file: np.ndarray, reduction: int = 1) -> np.ndarray | None:
+    """The same from the bytes of a file, uint8; None where they cannot be decoded."""
+    return cv2.imdecode(file, _FLAGS[reduction]) if len(file) else None
 
 
 def reducible(path: Path) -> bool:
