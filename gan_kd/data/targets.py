@@ -63,11 +63,12 @@ class SSDTargets:
         """(M, A) intersection over union; no pixel is added to a width, as in GluonCV."""
         left, top, right, bottom = self._corners
         x0, y0, x1, y1 = boxes.T[:, :, None]
-        width = np.minimum(x1, right) - np.maximum(x0, left)
-        height = np.minimum(y1, bottom) - np.maximum(y0, top)
-        overlap = np.maximum(width, 0) * np.maximum(height, 0)
-        union = self._area + (x1 - x0) * (y1 - y0) - overlap
-        return overlap / union
+        overlap = _shared(x0, x1, left, right)
+        overlap *= _shared(y0, y1, top, bottom)
+        union = self._area + (x1 - x0) * (y1 - y0)
+        union -= overlap
+        overlap /= union
+        return overlap
 
     def _match(self, iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The anchors that have an object and that object, (P,) and (P,) int64, from the (M, A) overlaps."""
@@ -91,6 +92,13 @@ class SSDTargets:
         centre = boxes[:, :2] + size / 2
         shift = (centre - self._centre[anchors]) / self._size[anchors]
         return np.concatenate([shift, np.log(size / self._size[anchors])], axis=1) / self._stds
+
+
+def _shared(start: np.ndarray, end: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """(M, A) the length that start..end (M, 1) and first..last (A,) have in common."""
+    length = np.minimum(end, last)
+    length -= np.maximum(start, first)
+    return np.maximum(length, 0, out=length)
 
 
 def _pair_off(iou: np.ndarray, best: np.ndarray, highest: np.ndarray) -> dict[int, int]:

@@ -216,11 +216,15 @@ def render(image: np.ndarray, look: Look, out: np.ndarray) -> None:
     if x0 == x1 or y0 == y1:
         return
     pixels = _cut(image, (left + left0, top + top0, left1 - left0, top1 - top0), look.colour)
+    # Mirrored while it is small; but of two pixels the nearest is the left one, which must be so before mirroring.
+    nearest = look.interpolation == cv2.INTER_NEAREST
+    if look.mirror and not nearest:
+        pixels = cv2.flip(pixels, 1)
     pixels = cv2.resize(pixels, (x1 - x0, y1 - y0), interpolation=look.interpolation)
-    cv2.split(pixels, [plane[y0:y1, x0:x1] for plane in out])
-    if look.mirror:
-        rows = out.reshape(-1, size)
-        cv2.flip(rows, 1, dst=rows)
+    if look.mirror and nearest:
+        pixels = cv2.flip(pixels, 1)
+    columns = slice(size - x1, size - x0) if look.mirror else slice(x0, x1)
+    cv2.split(pixels, [plane[y0:y1, columns] for plane in out])
 
 
 def _span(first: int, last: int, length: int, size: int) -> tuple[int, int, int, int]:
@@ -246,11 +250,12 @@ def _cut(image: np.ndarray, window: Window, colour: np.ndarray) -> np.ndarray:
     left, top, width, height = window
     x0, y0 = max(left, 0), max(top, 0)
     x1, y1 = max(min(left + width, image.shape[1]), x0), max(min(top + height, image.shape[0]), y0)
-    inside = cv2.transform(image[y0:y1, x0:x1].astype(np.float32), colour)
+    inside = image[y0:y1, x0:x1].astype(np.float32)
     if (x1 - x0, y1 - y0) == (width, height):
-        return inside
+        return cv2.transform(inside, colour)
     pixels: np.ndarray = np.zeros((height, width, 3), np.float32)
-    pixels[y0 - top : y1 - top, x0 - left : x1 - left] = inside
+    if inside.size:
+        cv2.transform(inside, colour, dst=pixels[y0 - top : y1 - top, x0 - left : x1 - left])
     return pixels
 
 

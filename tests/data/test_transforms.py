@@ -47,8 +47,8 @@ def assert_same_distributions(ours: list, theirs: list) -> None:
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize(
     "window",
-    [(10, 5, 60, 40), (-15, -20, 72, 60), (-40, -30, 192, 144), (90, 60, 30, 30), (-50, 0, 40, 40)],
-    ids=["inside", "past the corner", "around", "past the far corner", "beside"],
+    [(10, 5, 60, 40), (-15, -20, 72, 60), (-40, -30, 192, 144), (90, 60, 30, 30), (-50, 0, 40, 40), (-36, 0, 32, 32)],
+    ids=["inside", "past the corner", "around", "past the far corner", "beside", "just beside"],
 )
 def test_render_is_gluoncvs_steps(interpolation: int, mirror: bool, window: tuple[int, int, int, int]) -> None:
     """Colours, canvas, crop, resize, mirror and normalisation one after the other, in float32, full size.
