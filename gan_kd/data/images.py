@@ -25,8 +25,9 @@ _TURNED = (5, 6, 7, 8)  # values of EXIF's orientation that exchange width and h
 def read(path: Path, reduction: int = 1) -> np.ndarray:
     """The image as uint8 RGB (H, W, 3), turned as its EXIF orientation says, like MXNet's imread.
 
-    reduction: 2, 4 or 8 to decode a JPEG at that fraction of its sides, rounded up, at less cost: a pixel is the mean
-    of that many pixels squared, the first of them at the image's corner. Raises RunError where it cannot be decoded.
+    reduction: 2, 4 or 8 to decode a JPEG at that fraction of its sides, rounded up, at less cost: each pixel stands
+    for a square of so many, counted from the corner (of a turned photo: as it is stored). Raises RunError where it
+    cannot be decoded.
     """
     try:
         image = decode(np.fromfile(path, np.uint8), reduction)

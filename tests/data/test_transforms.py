@@ -53,7 +53,7 @@ def assert_same_distributions(ours: list, theirs: list) -> None:
 def test_render_is_gluoncvs_steps(interpolation: int, mirror: bool, window: tuple[int, int, int, int]) -> None:
     """Colours, canvas, crop, resize, mirror and normalisation one after the other, in float32, full size.
 
-    Every fourth output pixel of these windows begins with a pixel of the image: a part can be resized exactly.
+    At some output pixel near the image's edges a pixel of these windows begins: a part can be resized exactly.
     """
     image = photo(70, 100)
     distortion = np.array([[1.2, 0.1, -0.1, 9], [0.2, 0.8, 0.1, 9], [-0.1, 0.1, 1.1, 9]])
