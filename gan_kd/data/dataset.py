@@ -50,9 +50,16 @@ class DetectionDataset:
 
         Raises RunError where the image cannot be decoded any more.
         """
+        return self.image(index), self.label(index)
+
+    def image(self, index: int, reduction: int = 1) -> np.ndarray:
+        """The image alone, at a fraction of its sides as of `images.read`."""
+        return images.read(self.records[index].image, reduction)
+
+    def label(self, index: int) -> np.ndarray:
+        """The label alone."""
         record = self.records[index]
-        label = np.column_stack((record.boxes, record.labels, record.difficult)).astype(np.float32)
-        return images.read(record.image), label
+        return np.column_stack((record.boxes, record.labels, record.difficult)).astype(np.float32)
 
 
 @dataclass(frozen=True)

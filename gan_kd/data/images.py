@@ -13,18 +13,39 @@ from PIL import ExifTags, Image, ImageFile
 from gan_kd.data.record import Flaw
 from gan_kd.errors import RunError
 
+_FLAGS = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_COLOR_RGB,
+    4: cv2.IMREAD_REDUCED_COLOR_4 | cv2.IMREAD_COLOR_RGB,
+    8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_COLOR_RGB,
+}  # by reduction
 _TURNED = (5, 6, 7, 8)  # values of EXIF's orientation that exchange width and height
 
 
-def read(path: Path) -> np.ndarray:
+def read(path: Path, reduction: int = 1) -> np.ndarray:
     """The image as uint8 RGB (H, W, 3), turned as its EXIF orientation says, like MXNet's imread.
 
-    Raises RunError where it cannot be decoded.
+    reduction: 2, 4 or 8 to decode a JPEG at that fraction of its sides, rounded up, at less cost: each pixel stands
+    for a square of so many, counted from the corner (of a turned photo: as it is stored). Raises RunError where it
+    cannot be decoded.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        image = decode(np.fromfile(path, np.uint8), reduction)
+    except OSError:
+        image = None
     if image is None:
         raise RunError(f"{path}: cannot be decoded as an image any more; python -m gan_kd check tells more")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
+
+
+def decode(file: np.ndarray, reduction: int = 1) -> np.ndarray | None:
+    """The same from the bytes of a file, uint8; None where they cannot be decoded."""
+    return cv2.imdecode(file, _FLAGS[reduction]) if len(file) else None
+
+
+def reducible(path: Path) -> bool:
+    """Whether `read` may be asked for less than full size: OpenCV decodes other files than JPEGs in full anyway."""
+    return path.suffix.lower() in (".jpg", ".jpeg")
 
 
 def verified_size(path: Path) -> tuple[int, int]:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from gan_kd.data.transforms import TrainTransform, ValTransform
+from gan_kd.data.images import reducible
+from gan_kd.data.transforms import TrainTransform, ValTransform, render
 from gan_kd.data.workers import Pool, Slot
 from gan_kd.errors import RunError, UsageError, UserError
 
@@ -27,14 +28,16 @@ class ValBatch(NamedTuple):
 
 
 class Dataset(Protocol):
-    """What the loader needs of a data set: picklable, and `records[i].image` names the file of item i."""
+    """What the loader needs of a data set: picklable, and of `records[i]` the file `image`, `width` and `height`."""
 
     @property
     def records(self) -> Sequence[Any]: ...
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> tuple[np.ndarray, np.ndarray]: ...
+    def image(self, index: int, reduction: int = 1, /) -> np.ndarray: ...
+
+    def label(self, index: int, /) -> np.ndarray: ...
 
 
 class Loader:
@@ -130,16 +133,22 @@ class _Samples(NamedTuple):
 
     def write(self, slot: Slot, row: int, epoch: int, index: int) -> None:
         try:
-            image, label = self.dataset[index]
             if isinstance(self.transform, ValTransform):
-                slot[0][row], _ = self.transform(image, label)
+                slot[0][row], _ = self.transform(self.dataset.image(index))
             else:
-                # index + 1, since [seed, epoch, 0] seeds like [seed, epoch], from which the order is drawn
-                rng = np.random.default_rng([self.seed, epoch, index + 1])
-                slot[0][row], slot[1][row], slot[2][row] = self.transform(image, label, rng)
+                self._write_train(slot, row, epoch, index, self.transform)
         except UserError:
             raise
         except Exception as error:
             file = self.dataset.records[index].image
             problem = f"{type(error).__name__}: {error}"
             raise RunError(f"{file}: cannot be made ready for the network: {problem}") from error
+
+    def _write_train(self, slot: Slot, row: int, epoch: int, index: int, transform: TrainTransform) -> None:
+        # index + 1, since [seed, epoch, 0] seeds like [seed, epoch], from which the order is drawn
+        rng = np.random.default_rng([self.seed, epoch, index + 1])
+        record = self.dataset.records[index]
+        label = self.dataset.label(index)
+        look, label = transform.draw(label, record.width, record.height, rng, reducible(record.image))
+        render(self.dataset.image(index, look.reduction), look, slot[0][row])
+        transform.targets.write(label[:, :4], label[:, 4], slot[1][row], slot[2][row])

@@ -45,36 +45,46 @@ class SSDTargets:
         targets (A,) float32, 0 for background and class + 1 else, and box targets (A, 4) float32, the encoded
         offsets of the matched object, 0 for background.
         """
-        classes = np.zeros(len(self), np.float32)
-        offsets = np.zeros((len(self), 4), np.float32)
+        classes, offsets = np.empty(len(self), np.float32), np.empty((len(self), 4), np.float32)
+        self.write(boxes, labels, classes, offsets)
+        return classes, offsets
+
+    def write(self, boxes: np.ndarray, labels: np.ndarray, classes: np.ndarray, offsets: np.ndarray) -> None:
+        """The same, written into the arrays for class and box targets."""
+        classes[:] = 0
+        offsets[:] = 0
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
         if len(boxes):
-            match = self._match(self._iou(boxes))
-            positive = np.flatnonzero(match >= 0)
-            matched = match[positive]
+            positive, matched = self._match(self._iou(boxes))
             classes[positive] = np.asarray(labels)[matched] + 1
             offsets[positive] = self._encode(boxes[matched], positive)
-        return classes, offsets
 
     def _iou(self, boxes: np.ndarray) -> np.ndarray:
         """(M, A) intersection over union; no pixel is added to a width, as in GluonCV."""
         left, top, right, bottom = self._corners
         x0, y0, x1, y1 = boxes.T[:, :, None]
-        width = np.minimum(x1, right) - np.maximum(x0, left)
-        height = np.minimum(y1, bottom) - np.maximum(y0, top)
-        overlap = np.maximum(width, 0) * np.maximum(height, 0)
-        union = self._area + (x1 - x0) * (y1 - y0) - overlap
-        return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
+        overlap = _shared(x0, x1, left, right)
+        overlap *= _shared(y0, y1, top, bottom)
+        union = self._area + (x1 - x0) * (y1 - y0)
+        union -= overlap
+        overlap /= union
+        return overlap
 
-    def _match(self, iou: np.ndarray) -> np.ndarray:
-        """(A,) the object of every anchor or -1, from the (M, A) overlaps."""
-        favourite = iou.argmax(axis=0)
+    def _match(self, iou: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The anchors that have an object and that object, (P,) and (P,) int64, from the (M, A) overlaps."""
+        best = iou.argmax(axis=1)
+        highest = iou[np.arange(len(iou)), best]
+        # Few anchors can have one at all: the costly favourite among the objects is found for them alone.
+        least = min(self._iou_thresh, max(highest.min(), _NO_OVERLAP))
         overlap = iou.max(axis=0)
-        shared = (overlap >= iou.max(axis=1)[favourite]) & (overlap > _NO_OVERLAP)
-        match = np.where(shared | (overlap >= self._iou_thresh), favourite, -1)
-        for box, anchor in _pair_off(iou):
-            match[anchor] = box
-        return match
+        able = np.flatnonzero(overlap >= least)
+        favourite, overlap = iou[:, able].argmax(axis=0), overlap[able]
+        shared = (overlap >= highest[favourite]) & (overlap > _NO_OVERLAP)
+        chosen = shared | (overlap >= self._iou_thresh)
+        objects = dict(zip(able[chosen].tolist(), favourite[chosen].tolist()))
+        objects.update(_pair_off(iou, best, highest))
+        positive = sorted(objects)
+        return np.array(positive, np.int64), np.array([objects[anchor] for anchor in positive], np.int64)
 
     def _encode(self, boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
         """(P, 4) offsets of P boxes from P anchors, given by number."""
@@ -84,15 +94,24 @@ class SSDTargets:
         return np.concatenate([shift, np.log(size / self._size[anchors])], axis=1) / self._stds
 
 
-def _pair_off(iou: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs (object, anchor) of the highest overlap first, every object and every anchor at most once.
+def _shared(start: np.ndarray, end: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """(M, A) the length that start..end (M, 1) and first..last (A,) have in common."""
+    length = np.minimum(end, last)
+    length -= np.maximum(start, first)
+    return np.maximum(length, 0, out=length)
 
-    Ties go to the lower anchor, then to the lower object, the order of MXNet's stable sort.
+
+def _pair_off(iou: np.ndarray, best: np.ndarray, highest: np.ndarray) -> dict[int, int]:
+    """Objects by anchor, the pairs of highest overlap first, every object and every anchor at most once.
+
+    best, highest: (M,) the anchor that overlaps an object most, and how much. Ties go to the lower anchor, then to
+    the lower object, the order of MXNet's stable sort.
     """
-    iou = iou.copy()
+    if len(set(best.tolist())) == len(best):  # no two objects want the same anchor
+        return {anchor: box for box, anchor in enumerate(best.tolist()) if highest[box] > _NO_OVERLAP}
+    iou, best = iou.copy(), best.copy()
     objects = np.arange(len(iou))
-    best = iou.argmax(axis=1)
-    pairs = []
+    pairs = {}
     for _ in objects:
         value = iou[objects, best]
         tied = np.flatnonzero(value == value.max())
@@ -100,7 +119,7 @@ def _pair_off(iou: np.ndarray) -> list[tuple[int, int]]:
         if value[box] <= _NO_OVERLAP:
             break
         anchor = best[box]
-        pairs.append((int(box), int(anchor)))
+        pairs[int(anchor)] = int(box)
         iou[box] = -1
         iou[:, anchor] = -1
         stale = np.flatnonzero(best == anchor)

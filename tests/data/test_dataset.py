@@ -220,6 +220,7 @@ def test_the_size_of_a_turned_photo(folder):
     dataset = open_split(folder_data(folder), "val")
     assert (dataset.records[0].width, dataset.records[0].height) == (40, 60)
     assert dataset[0][0].shape == (60, 40, 3)
+    assert dataset.image(0, 8).shape == (8, 5, 3)
 
 
 def test_what_is_not_there(folder):

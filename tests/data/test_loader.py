@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 import pytest
 
-from gan_kd.data import workers
+from gan_kd.data import images, workers
 from gan_kd.data.loader import Loader, TrainBatch
-from gan_kd.data.transforms import TrainTransform, ValTransform
+from gan_kd.data.transforms import TrainTransform, ValTransform, render
 from gan_kd.errors import RunError, UsageError, UserError
 
 SIZE = 32
@@ -31,7 +31,8 @@ class Photos:
     def __init__(self, folder: Path) -> None:
         self.pids = folder / "pids"
         self.pids.mkdir(exist_ok=True)
-        self.records = [SimpleNamespace(image=folder / f"{number}.jpg") for number in range(PHOTOS)]
+        files = [folder / f"{number}.jpg" for number in range(PHOTOS)]
+        self.records = [SimpleNamespace(image=file, width=50, height=40) for file in files]
         rng = np.random.default_rng(0)
         for record in self.records:
             cv2.imwrite(str(record.image), rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
@@ -39,10 +40,12 @@ class Photos:
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def image(self, index: int, reduction: int = 1) -> np.ndarray:
         (self.pids / str(os.getpid())).touch()
-        image = cv2.imread(str(self.records[index].image))
-        return image, np.array([[5, 5, 5 + 3 * index, 30, index % 3, 0]], np.float32)
+        return images.read(self.records[index].image, reduction)
+
+    def label(self, index: int) -> np.ndarray:
+        return np.array([[5, 5, 5 + 3 * index, 30, index % 3, 0]], np.float32)
 
     def readers(self) -> set[int]:
         return {int(file.name) for file in self.pids.iterdir()}
@@ -55,7 +58,7 @@ class Failing(Photos):
         super().__init__(folder)
         self.way = way
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def image(self, index: int, reduction: int = 1) -> np.ndarray:
         if index == 5:
             if self.way == "user error":
                 raise UsageError("5.jpg: not a JPEG")
@@ -67,13 +70,13 @@ class Failing(Photos):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.way == "sleep":
                 time.sleep(600)
-        return super().__getitem__(index)
+        return super().image(index, reduction)
 
 
 class Snooping(Photos):
     """Reports what its process has loaded."""
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def image(self, index: int, reduction: int = 1) -> np.ndarray:
         raise UsageError(f"mxnet={'mxnet' in sys.modules} gluoncv={'gluoncv' in sys.modules}")
 
 
@@ -133,7 +136,12 @@ def test_a_sample_follows_from_seed_epoch_and_index(tmp_path: Path) -> None:
     with Loader(photos, TRAIN, 4, num_workers=2, seed=7, train=True) as loader:
         order = loader.order(5)
         batch = TrainBatch(*copies(loader.epoch(5, start_batch=1))[0])
-    image, classes, offsets = TRAIN(*photos[order[6]], np.random.default_rng([7, 5, order[6] + 1]))
+    index = int(order[6])
+    rng = np.random.default_rng([7, 5, index + 1])
+    look, label = TRAIN.draw(photos.label(index), 50, 40, rng, reducible=True)
+    image = np.empty((3, SIZE, SIZE), np.float32)
+    render(photos.image(index, look.reduction), look, image)
+    classes, offsets = TRAIN.targets(label[:, :4], label[:, 4])
     np.testing.assert_array_equal(batch.images[2], image)
     np.testing.assert_array_equal(batch.cls_targets[2], classes)
     np.testing.assert_array_equal(batch.box_targets[2], offsets)
@@ -156,7 +164,7 @@ def test_evaluation_keeps_the_order_and_the_rest(tmp_path: Path, num_workers: in
         assert len(loader) == len(batches) == 3
     assert [indices.tolist() for _, indices in batches] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11, 12]]
     images = np.concatenate([images for images, _ in batches])
-    np.testing.assert_array_equal(images, [transform(*photos[index])[0] for index in range(PHOTOS)])
+    np.testing.assert_array_equal(images, [transform(photos.image(index))[0] for index in range(PHOTOS)])
 
 
 def test_a_batch_is_valid_until_the_next_is_asked_for(tmp_path: Path) -> None:
