@@ -26,7 +26,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--only", action="append", choices=BENCHMARKS, metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--rounds", type=int, default=5, help="how often all are timed in turn (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the ratios there")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write a page with table and plot (results/benchmark)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write a page with table and plot (results/benchmark)"
+    )
     arguments = parser.parse_args(argv)
     results: list[Result] = []
     for name in arguments.only or BENCHMARKS:
