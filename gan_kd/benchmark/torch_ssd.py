@@ -1,7 +1,7 @@
 """An SSD of MXNet's graph in PyTorch, with its loss and its step; as a program, a rival that steps when it is told.
 
 Without MXNet and GluonCV: GluonCV refuses to be imported where PyTorch 2 is installed, and two OpenMP runtimes in one
-process would share its threads badly. So this runs in an environment of its own, and imports nothing of the package.
+process would share its threads badly. So this runs in an environment of its own, which has NumPy beside PyTorch.
 """
 
 from __future__ import annotations
