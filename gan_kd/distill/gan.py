@@ -11,7 +11,7 @@ from mxnet.ndarray import NDArray
 from gan_kd.distill.base import Distiller, Maps
 from gan_kd.engine.arrays import prefixed, set_values, stripped, values
 from gan_kd.engine.optim import Optimisation, Position
-from gan_kd.models.discriminator import DNet
+from gan_kd.models.discriminator import DNet, RealAndFake
 from gan_kd.recipe import Gan
 
 
@@ -32,25 +32,38 @@ class GanDistiller(Distiller):
         self.warmup_epochs = config.warmup_epochs
         self.dnet = DNet(channels, sizes, config.width, config.norm)
         self.dnet.initialize(ctx=list(contexts))
-        self.dnet.hybridize(static_alloc=True, static_shape=True)
+        self.critics = RealAndFake(self.dnet)
+        self.critics.hybridize(static_alloc=True, static_shape=True)  # and with it D-Net
         self.optimisation = Optimisation(self.dnet.collect_params(), config.optimizer, config.schedule, contexts)
 
     def losses(self, teacher: Maps, student: Maps, batch_size: int) -> dict[str, NDArray]:
-        """`weight` x mean[D(S(x))], the adversarial part of L_G."""
-        return {self.name: _total(self.dnet(*student)) * (self.config.weight / batch_size)}
+        """`weight` x mean[D(S(x))], the adversarial part of L_G.
+
+        Its gradient is taken here and for the maps alone: D's own, which nobody uses, is as much work again as the
+        whole of D's forward pass.
+        """
+        maps = [m.detach() for m in student]
+        for m in maps:
+            m.attach_grad()
+        with autograd.record():
+            score = _total(self.dnet(*maps)) * (self.config.weight / batch_size)
+        slopes = autograd.grad(score, maps)
+        # What is added is 0 and brings the gradient back to the student.
+        carriers = [nd.sum((m - still) * slope) for m, still, slope in zip(student, maps, slopes)]
+        return {self.name: nd.add_n(score.detach(), *carriers)}
 
     def update(
         self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int, position: Position
     ) -> dict[str, list[NDArray]]:
         """`critic_steps` steps of D on these maps. Logs L_D as `critic`, D(T(x)) and D(S(x)) per map."""
-        fake_maps = [[m.detach() for m in maps] for maps in student]
+        detached = [[m.detach() for m in maps] for maps in student]
         for _ in range(self.config.critic_steps):
             real, fake = [], []
             with autograd.record():
-                for real_maps, maps in zip(teacher, fake_maps):
-                    # Two passes, not one over both halves: BatchNorm must not mix real and fake statistics.
-                    real.append(_total(self.dnet(*real_maps)) / batch_size)
-                    fake.append(_total(self.dnet(*maps)) / batch_size)
+                for real_maps, fake_maps in zip(teacher, detached):
+                    scores = self.critics(*real_maps, *fake_maps)
+                    real.append(_total(scores[: len(real_maps)]) / batch_size)
+                    fake.append(_total(scores[len(real_maps) :]) / batch_size)
                 losses = [r - f for r, f in zip(real, fake)]
             autograd.backward(losses)
             self.optimisation.step(position)

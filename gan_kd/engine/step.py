@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import mxnet as mx
@@ -76,13 +76,20 @@ class Step:
 
     def __call__(self, batch: TrainBatch, position: Position) -> dict[str, list[NDArray]]:
         """Train on one batch; returns the losses by name, one (1,) array a device that add up to the batch mean."""
-        images = split(batch.images, self.contexts)
+        # All copies first: on the CPU each waits until MXNet's queue is empty.
+        images, cls_targets, box_targets = [split(array, self.contexts) for array in batch]
+        scale = positives_scale(batch.cls_targets)
+        scales = [nd.array([scale], ctx=context, dtype=batch.cls_targets.dtype) for context in self.contexts]
         teacher = [self._teacher_maps(x) for x in images]
         with autograd.record():
             through_head, student = zip(*[self._student_maps(x) for x in images])
         logs = self._update_distillers(teacher, student, len(batch.images), position)
         with autograd.record():
-            named = self._losses(batch, through_head, teacher, student)
+            named = self._ssd_losses(through_head, zip(cls_targets, box_targets, scales))
+            for real, fake in zip(teacher, student):
+                for distiller in self.distillers:
+                    for name, loss in distiller.losses(real, fake, len(batch.images)).items():
+                        named.setdefault(name, []).append(loss)
             totals = [nd.add_n(*losses) for losses in zip(*named.values())]
         autograd.backward(totals)
         self.optimisation.step(position)
@@ -122,26 +129,10 @@ class Step:
             logs.update(distiller.update(teacher, student, batch_size, position))
         return logs
 
-    def _losses(
-        self,
-        batch: TrainBatch,
-        through_head: Sequence[Maps],
-        teacher: Sequence[Maps],
-        student: Sequence[Maps],
+    def _ssd_losses(
+        self, through_head: Sequence[Maps], targets: Iterable[tuple[NDArray, NDArray, NDArray]]
     ) -> dict[str, list[NDArray]]:
-        """L_conf and L_loc of SSD, then the distillers' losses, by name, one entry a device."""
-        named: dict[str, list[NDArray]] = {"conf": [], "loc": []}
-        scale = positives_scale(batch.cls_targets)
-        targets = zip(split(batch.cls_targets, self.contexts), split(batch.box_targets, self.contexts))
-        for context, maps, on_device, real, fake in zip(self.contexts, through_head, targets, teacher, student):
-            conf, loc = self.loss(
-                *self.networks.detector.head(*maps),
-                *on_device,
-                nd.array([scale], ctx=context, dtype=batch.cls_targets.dtype),
-            )
-            named["conf"].append(conf)
-            named["loc"].append(loc)
-            for distiller in self.distillers:
-                for name, loss in distiller.losses(real, fake, len(batch.images)).items():
-                    named.setdefault(name, []).append(loss)
-        return named
+        """L_conf and L_loc, one entry a device."""
+        losses = [self.loss(*self.networks.detector.head(*maps), *rest) for maps, rest in zip(through_head, targets)]
+        conf, loc = zip(*losses)
+        return {"conf": list(conf), "loc": list(loc)}

@@ -16,7 +16,10 @@ NORMS = ("batch", "none", "instance")
 
 
 class Discriminator(HybridBlock):
-    """Map (N,channels,size,size) -> scores (N,), unbounded.
+    """Map (N,channels,size,size) -> scores (N,), unbounded; several such maps -> as many scores.
+
+    Several maps go through the convolutions as one batch, but BatchNorm takes the statistics of each by itself: the
+    scores and gradients are those of as many passes.
 
     With the paper's L_D = mean[D(T(x)) - D(S(x))] minimised, teacher maps come to score low, student maps
     high.
@@ -47,8 +50,17 @@ class Discriminator(HybridBlock):
                 self.layers.add(nn.LeakyReLU(0.2))
             self.layers.add(_conv(width, 1, size, 1, 0))
 
-    def hybrid_forward(self, F, x):  # type: ignore[no-untyped-def]
-        return self.layers(x).reshape((-1,))
+    def hybrid_forward(self, F, *maps):  # type: ignore[no-untyped-def]
+        def apart(x):  # type: ignore[no-untyped-def]
+            return F.split(x, num_outputs=len(maps), axis=0)
+
+        if len(maps) == 1:
+            return self.layers(*maps).reshape((-1,))
+        x = F.concat(*maps, dim=0)
+        for layer in self.layers:
+            by_itself = isinstance(layer, nn.BatchNorm)
+            x = F.concat(*[layer(part) for part in apart(x)], dim=0) if by_itself else layer(x)
+        return list(apart(x.reshape((-1,))))
 
 
 class DNet(HybridBlock):
@@ -63,6 +75,24 @@ class DNet(HybridBlock):
 
     def hybrid_forward(self, F, *maps):  # type: ignore[no-untyped-def]
         return [score(x) for score, x in zip(self.discriminators, maps)]
+
+
+class RealAndFake(HybridBlock):
+    """k maps of the teacher, then k of the student -> k scores (N,) of the teacher's, then k of the student's.
+
+    In one pass through each critic of a DNet, whose parameters it shares. A block of its own, because a compiled graph
+    has a fixed number of inputs and DNet's scores one side alone.
+    """
+
+    def __init__(self, dnet: DNet) -> None:
+        super().__init__()
+        self.dnet = dnet
+
+    def hybrid_forward(self, F, *maps):  # type: ignore[no-untyped-def]
+        half = len(maps) // 2
+        pairs = zip(self.dnet.discriminators, maps[:half], maps[half:])
+        real, fake = zip(*[score(*pair) for score, *pair in pairs])
+        return [*real, *fake]
 
 
 class _AroundOne(mx.init.Initializer):

@@ -156,6 +156,28 @@ def test_the_students_step_leaves_the_critic_unchanged():
     assert all(np.array_equal(before[name], after[name]) for name in trained)
 
 
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_the_student_gets_the_gradient_of_the_score_and_the_critic_none(norm):
+    gan, (student,) = distiller(weight=0.5, norm=norm), maps(1, grad=True)
+    with autograd.record():
+        score = 0.5 * sum(s.sum() for s in gan.dnet(*student)) / BATCH
+    score.backward()
+    plain = [m.grad.asnumpy().copy() for m in student]
+    critic = [p for p in gan.dnet.collect_params().values() if p.grad_req != "null"]
+    for parameter in critic:
+        parameter.grad()[:] = 7
+    with autograd.record():
+        # As in a step: the maps are no leaves of the student's graph, and other losses are added.
+        through = [2 * m for m in student]
+        loss = gan.losses([], [t / 2 for t in through], BATCH)["adversarial"]
+        total = loss + sum(t.sum() for t in through)
+    total.backward()
+    assert loss.asscalar() == pytest.approx(score.asscalar(), rel=1e-5)
+    for m, slope in zip(student, plain):
+        np.testing.assert_allclose(m.grad.asnumpy(), slope + 2, rtol=1e-5)
+    assert all((parameter.grad().asnumpy() == 7).all() for parameter in critic)
+
+
 def test_several_critic_steps_are_as_many_single_ones():
     once, twice = distiller(critic_steps=1), distiller(critic_steps=2)
     for _ in range(2):

@@ -6,7 +6,7 @@ import pytest
 from mxnet import autograd
 from mxnet.gluon import nn
 
-from gan_kd.models.discriminator import Discriminator, DNet
+from gan_kd.models.discriminator import NORMS, Discriminator, DNet, RealAndFake
 
 
 def made(*args, **kwargs):
@@ -142,3 +142,31 @@ def test_one_discriminator_a_map_with_the_papers_width_and_first_weights():
     scales = np.concatenate([p.data().asnumpy() for p in net.collect_params(".*gamma").values()])
     assert scales.mean() == pytest.approx(1, abs=0.003) and scales.std() == pytest.approx(0.02, rel=0.1)
     assert not list(net.collect_params(".*bias"))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_one_pass_over_real_and_fake_has_scores_and_gradients_of_two(norm, compiled):
+    mx.random.seed(5)
+    dnet = DNet([3, 5], [8, 1], width=4, norm=norm)
+    dnet.initialize(mx.init.Normal(0.3), force_reinit=True)
+    both = RealAndFake(dnet)
+    if compiled:
+        both.hybridize(static_alloc=True, static_shape=True)
+    rng = np.random.default_rng(0)
+    # The fake maps have another mean and spread: with statistics of both together the scores would differ.
+    sides = [
+        [mx.nd.array(rng.normal(mean, spread, (6, c, s, s))) for c, s in ((3, 8), (5, 1))]
+        for mean, spread in ((0, 1), (2, 3))
+    ]
+    weights = [p for p in dnet.collect_params().values() if p.grad_req != "null"]
+    found = []
+    for scores in (lambda: [*dnet(*sides[0]), *dnet(*sides[1])], lambda: both(*sides[0], *sides[1])):
+        with autograd.record():
+            out = scores()
+            loss = mx.nd.add_n(*[(k + 1) * score.mean() for k, score in enumerate(out)])
+        loss.backward()
+        found.append([score.asnumpy() for score in out] + [p.grad().asnumpy().copy() for p in weights])
+    assert len(found[1]) == 4 + len(weights)
+    for two, one in zip(*found):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5 * np.abs(two).max())
