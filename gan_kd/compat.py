@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,14 @@ def preload_cuda() -> list[str]:
     for name in found:
         ctypes.CDLL(f"{packages}/nvidia/{name}", mode=ctypes.RTLD_GLOBAL)
     return found
+
+
+def set_default_threads() -> None:
+    """Set OMP_NUM_THREADS to the cores that this process may use, where the user has not set it.
+
+    MXNet reads it when it is loaded, so call this before; a process started later inherits it.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
 
 restore_numpy_aliases()

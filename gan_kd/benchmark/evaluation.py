@@ -20,8 +20,8 @@ import numpy as np
 from gan_kd import compat  # noqa: F401  (before MXNet)
 from gan_kd.benchmark.timing import Result, ratios
 
-BACKBONE, SIZE, BATCH, WORKERS = "mobilenet1.0", 300, 16, 1
-IMAGES = 160
+BACKBONE, SIZE, BATCH, WORKERS = "mobilenet1.0", 300, 32, 1
+IMAGES = 192
 NMS, TOPK, POST_NMS = 0.45, 400, 100
 #: Added to the background's logit: random weights alone would give every anchor every class above the decoder's
 #: threshold of 0.01, which no trained network does.

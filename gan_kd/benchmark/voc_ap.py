@@ -40,7 +40,7 @@ def run(rounds: int) -> list[Result]:
     return [
         Result(
             key="voc_ap_ratio",
-            what=f"VOC07MApMetric / VOCMetric, seconds, {IMAGES} images x {DETECTIONS} detections, {len(CLASSES)} classes",
+            what=f"VOC07MApMetric / VOCMetric, seconds, {IMAGES} images with {DETECTIONS} detections",
             ratios=ratios(seconds["GluonCV"], seconds["ours"]),
             aim=5,
             details={
@@ -63,7 +63,9 @@ def draw(rng: np.random.Generator, images: int, detections: int) -> list[Image]:
         labels = rng.integers(0, len(CLASSES), objects)
         near = rng.integers(0, objects, detections // 2)
         size = np.tile(boxes[near, 2:] - boxes[near, :2], 2)
-        placed = np.concatenate([boxes[near] + rng.normal(0, 0.15, size.shape) * size, _boxes(rng, detections - len(near))])
+        placed = np.concatenate(
+            [boxes[near] + rng.normal(0, 0.15, size.shape) * size, _boxes(rng, detections - len(near))]
+        )
         classes = np.concatenate([labels[near], rng.integers(0, len(CLASSES), detections - len(near))])
         scores = -np.sort(-rng.random(detections))
         rows = np.column_stack((rng.permutation(np.column_stack((placed, classes))), scores)).astype(np.float32)
