@@ -181,7 +181,7 @@ def _ours(net: Any, root: Path, split: str, images: int) -> dict[str, float]:
     start = time.perf_counter()
     count(dataset, result.detections, settings)
     counting = time.perf_counter() - start
-    logits = detector.head(*detector.extractor(_noise(BATCH)))[0]
+    logits = detector.head(*detector.extractor(_noise(min(BATCH, images))))[0]
     return {
         "s": seconds,
         "mAP, %": result.map,
@@ -194,14 +194,14 @@ def _ours(net: Any, root: Path, split: str, images: int) -> dict[str, float]:
 
 def _network_alone(net: Any, images: int) -> float:
     """Seconds for so many images of noise, from a few batches, network and suppression."""
-    x = _noise(BATCH)
+    x = _noise(min(BATCH, images))
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
         for output in net(x):
             output.wait_to_read()
         seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds)) * images / BATCH
+    return float(np.median(seconds)) * images / len(x)
 
 
 def _noise(images: int) -> Any:
