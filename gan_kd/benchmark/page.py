@@ -101,7 +101,7 @@ def write(folder: Path, records: Records) -> Path:
             caption = "Dot: median, bar: quartiles, vertical line: the aim. The axis is logarithmic."
             blocks.append(Figure(PLOT, "Ratios of the benchmark and their aims", caption))
         for key, result in results.items():
-            blocks += [Section(key), Text(f"{result.what}."), *_details(result)]
+            blocks += [Section(key), Text(result.what.rstrip(".") + "."), *_details(result)]
             blocks.append(Text(_in_words(records[key]["environment"]), "note"))
         if "growth" in records:
             blocks += [Section("Growth"), *growth(records["growth"]["growth"])]
