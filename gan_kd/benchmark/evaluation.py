@@ -66,6 +66,10 @@ def run(rounds: int) -> list[Result]:
                 f"{BATCH}; start of the workers and compilation count, imports and building the network do not.",
                 "Ours takes the boxes that enter suppression out of all candidates before it makes rows of them; "
                 "GluonCV makes a row of six of every anchor and class.",
+                "By mx.profiler (batch of 16, one thread, a shared machine) convolution takes 86% of our forward pass "
+                "and 71% of GluonCV's, by the same kernels: were all else free, the passes would differ by 1.4. Of the "
+                "rest BatchNorm is 8% and activations 3%; MXNet's fusion of them into the convolutions (backend "
+                "MKLDNN) gained 2% and keeps a second copy of the weights, so it is not used.",
             ],
         )
     ]
