@@ -69,7 +69,7 @@ def run(rounds: int) -> list[Result]:
                 "By mx.profiler (batch of 16, one thread, a shared machine) convolution takes 86% of our forward pass "
                 "and 71% of GluonCV's, by the same kernels: were all else free, the passes would differ by 1.4. Of the "
                 "rest BatchNorm is 8% and activations 3%; MXNet's fusion of them into the convolutions (backend "
-                "MKLDNN) gained 2% and keeps a second copy of the weights, so it is not used.",
+                "MKLDNN) gained 2% and is not used.",
             ],
         )
     ]
