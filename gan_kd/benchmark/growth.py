@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -53,15 +52,19 @@ def settings() -> Iterator[Setting]:
 def grow(rounds: int, points: Sequence[Setting] | None = None) -> dict[str, Any]:
     """Measure all points and fit the model: what the page shows, ready for JSON.
 
-    rounds: steps timed at each point, after two that are not.
+    rounds: steps timed at each point, after two that are not, in each of two passes over the points, there and back.
+    The fastest step counts: what other work on the machine adds would hide how the step itself grows.
     """
     from gan_kd.benchmark.evaluation import test_set
 
-    measured = []
+    points = list(points or settings())
+    measured: list[dict[str, Any]] = [asdict(point) for point in points]
     with tempfile.TemporaryDirectory() as folder:
         root, split, _ = test_set(Path(folder))
-        for point in points or list(settings()):
-            measured.append({**asdict(point), **_in_process(point, rounds, root, split)})
+        for index in (*range(len(points)), *reversed(range(len(points)))):
+            figures = _in_process(points[index], rounds, root, split)
+            if figures["seconds"] <= measured[index].get("seconds", float("inf")):
+                measured[index].update(figures)
     fitted = fit(measured)
     return {
         "backbone": BACKBONE,
@@ -129,7 +132,7 @@ def _in_process(point: Setting, rounds: int, root: Path, split: str) -> dict[str
 
 
 def measure(point: Setting, rounds: int, root: Path, split: str) -> dict[str, float]:
-    """Median seconds of a step of the student alone (no adversary), images/s, peak of resident memory in bytes."""
+    """Seconds of the fastest step of the student alone (no adversary), images/s, peak of resident memory in bytes."""
     import mxnet as mx
 
     from gan_kd.data.loader import TrainBatch
@@ -166,11 +169,11 @@ def measure(point: Setting, rounds: int, root: Path, split: str) -> dict[str, fl
         mx.nd.waitall()
         seconds.append(time.perf_counter() - start)
     source.close()
-    median = statistics.median(seconds[2:])
+    fastest = min(seconds[2:])
     sizes = [np.prod(p.shape) for p in parameters.values() if p.grad_req != "null"]
     return {
-        "seconds": median,
-        "images/s": point.batch / median,
+        "seconds": fastest,
+        "images/s": point.batch / fastest,
         "bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         "parameter bytes": 4 * int(sum(sizes)),
     }

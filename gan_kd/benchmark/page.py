@@ -154,7 +154,8 @@ def growth(grown: Mapping[str, Any]) -> list[Block]:
     return [
         Text(
             f"One training step of SSD on {grown['backbone']} without an adversary, each point in a process of its "
-            "own; memory is the peak of what is resident in that process, loader workers not counted."
+            "own. images/s is of the fastest step in two passes over the points, for what other work on the machine "
+            "adds would hide how the step grows; memory is the peak of what is resident, loader workers not counted."
         ),
         Table(
             [
