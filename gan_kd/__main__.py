@@ -25,6 +25,9 @@ def train(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     recipe = recipe_from(arguments)
 
+    from gan_kd import compat
+
+    compat.set_default_threads(recipe.train.num_workers)
     from gan_kd.engine.run import train as run
 
     return INTERRUPTED if run(recipe, arguments.save_prefix, arguments.resume) is None else 0

@@ -43,6 +43,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--json {arguments.json}: its folder is not there; make it first")
     recipe = _recipe(arguments)
 
+    from gan_kd import compat
+
+    compat.set_default_threads(recipe.train.num_workers)
     from gan_kd.engine.contexts import open_contexts
     from gan_kd.engine.evaluate import evaluate_params
     from gan_kd.report.compare import published_for, text

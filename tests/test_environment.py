@@ -88,6 +88,45 @@ def test_cuda_libraries_of_wheels_are_found_by_name_afterwards(tmp_path):
     assert "cannot open shared object file" in undone.stderr  # without compat they are out of reach
 
 
+def threads_set(num_workers: int, cores: int, **environment: str) -> str:
+    """OMP_NUM_THREADS that compat leaves in a process that may use so many cores."""
+    code = (
+        "import os; from gan_kd import compat; "
+        f"os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cores}]); "
+        f"compat.set_default_threads({num_workers}); print(os.environ['OMP_NUM_THREADS'])"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**clean, "PYTHONPATH": str(ROOT), **environment}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode().strip()
+
+
+def test_threads_follow_the_cores_of_the_process_and_leave_one_to_the_loader():
+    assert threads_set(0, cores=1) == threads_set(4, cores=1) == "1"
+    if len(os.sched_getaffinity(0)) > 1:
+        assert (threads_set(0, cores=2), threads_set(4, cores=2)) == ("2", "1")
+
+
+def test_the_users_number_of_threads_is_kept():
+    assert threads_set(0, cores=1, OMP_NUM_THREADS="7") == "7"
+
+
+@pytest.mark.parametrize("workers, least", [(0, 0), (2, 1)])
+def test_training_sets_threads_before_mxnet_is_loaded(tmp_path, workers, least):
+    (tmp_path / "mxnet.py").write_text("import os; raise SystemExit(os.environ['OMP_NUM_THREADS'])")
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-m", "gan_kd", "train", "--recipe", "demo", "-j", str(workers)],
+        env={**environment, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr.strip() == str(max(1, len(os.sched_getaffinity(0)) - least))
+
+
 # Pins
 
 

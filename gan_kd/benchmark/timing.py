@@ -38,6 +38,11 @@ class Result:
         return float(low), float(high)
 
     @property
+    def bound(self) -> str:
+        """The aim in words."""
+        return f"at {'least' if self.at_least else 'most'} {self.aim:g}"
+
+    @property
     def reached(self) -> bool:
         return self.ratio >= self.aim if self.at_least else self.ratio <= self.aim
 

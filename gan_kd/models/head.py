@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import mxnet as mx
 import numpy as np
-from gluoncv.nn.coder import MultiPerClassDecoder
 from gluoncv.nn.predictor import ConvPredictor
 from mxnet.gluon import Constant, HybridBlock, Parameter, nn
 
@@ -65,7 +64,7 @@ class SSDDecoder(HybridBlock):
     """cls_preds, box_preds of a head -> ids (N,K,1), scores (N,K,1), boxes (N,K,4), corners in input px.
 
     Rows are ordered by score after non-maximum suppression within each class; what is not used is -1.
-    Bit-equal to the detections of GluonCV's SSD.
+    Bit-equal to the detections of GluonCV's SSD, but where the scores ranked nms_topk and next are equal.
 
     sizes: sides of the maps. nms: overlap in (0,1) above which the weaker of two boxes falls; nms_topk:
     boxes that take part (-1: all); post_nms: K.
@@ -75,29 +74,36 @@ class SSDDecoder(HybridBlock):
         self, head: SSDHead, sizes: Sequence[int], nms: float = 0.45, nms_topk: int = 400, post_nms: int = 100
     ) -> None:
         super().__init__()
-        self.foreground = len(head.classes)
+        anchors = head.anchors(sizes)
+        self.count, self.candidates = len(anchors), len(anchors) * len(head.classes)
         self.nms = {"overlap_thresh": nms, "topk": nms_topk, "valid_thresh": 0.01}
         self.post_nms = post_nms
         with self.name_scope():
-            self.anchors = self.params.get_constant("anchors", head.anchors(sizes)[None])
+            self.anchors = self.params.get_constant("anchors", anchors[None])
             self.anchors.initialize(ctx=head.contexts)
             self.box_decoder = head.box_decoder
-            self.class_decoder = MultiPerClassDecoder(self.foreground + 1, thresh=0.01)
 
     def hybrid_forward(self, F, cls_preds, box_preds, anchors):  # type: ignore[no-untyped-def]
         boxes = self.box_decoder(box_preds, anchors)
-        ids, scores = self.class_decoder(F.softmax(cls_preds, axis=-1))
+        scores = F.softmax(cls_preds, axis=-1).slice_axis(axis=-1, begin=1, end=None)
+        # Candidate c * A + a is anchor a as class c. Those that take part are taken out first: suppression would
+        # copy and sort rows of all. They stay in the order of candidates, which decides between equal scores.
+        scores = F.flatten(F.transpose(scores, (0, 2, 1)))
+        scores = F.where(scores > self.nms["valid_thresh"], scores, F.zeros_like(scores))  # nan cannot be sorted
+        wanted = max(self.nms["topk"], self.post_nms)
+        if self.nms["topk"] > 0 and wanted < self.candidates:
+            chosen = F.sort(F.topk(scores, k=wanted, dtype="int32"), axis=1)
+        else:
+            all_ = F.cast(F.contrib.arange_like(scores, axis=1), "int32")
+            chosen = F.broadcast_like(all_.expand_dims(0), scores)
+        image = F.cast(F.contrib.arange_like(chosen, axis=0), "int32")
+        image = F.broadcast_like(image.expand_dims(1), chosen)
+        anchor = chosen % self.count
         rows = F.concat(
-            *[
-                F.concat(
-                    ids.slice_axis(axis=-1, begin=i, end=i + 1),
-                    scores.slice_axis(axis=-1, begin=i, end=i + 1),
-                    boxes,
-                    dim=-1,
-                )
-                for i in range(self.foreground)
-            ],
-            dim=1,
+            (F.cast(chosen - anchor, "float32") / self.count).expand_dims(2),
+            F.gather_nd(scores, F.stack(image, chosen)).expand_dims(2),
+            F.gather_nd(boxes, F.stack(image, anchor)),
+            dim=2,
         )
         rows = F.contrib.box_nms(rows, id_index=0, score_index=1, coord_start=2, **self.nms)
         rows = rows.slice_axis(axis=1, begin=0, end=self.post_nms)

@@ -91,6 +91,36 @@ def test_decoder_on_hand_made_predictions(head):
     assert leftover.max() < 0.06 and leftover.min() == -1
 
 
+def some_predictions(head, images=2):
+    """Of 60 anchors an image's logits are whole numbers, so that many scores are equal; the rest is background."""
+    rng = np.random.default_rng(4)
+    count = len(head.anchors(SIZES))
+    cls_preds = np.full((images, count, 4), -10, "float32")
+    cls_preds[..., 0] = 10
+    for image in cls_preds:
+        image[rng.choice(count, 60, replace=False)] = rng.integers(0, 3, (60, 4))
+    return cls_preds, rng.normal(0, 1, (images, count, 4)).astype("float32")
+
+
+def decoded(head, cls_preds, box_preds, **options):
+    return [y.asnumpy() for y in SSDDecoder(head, SIZES, **options)(mx.nd.array(cls_preds), mx.nd.array(box_preds))]
+
+
+def test_taking_candidates_out_first_keeps_the_order_of_equal_scores(head):
+    predictions = some_predictions(head)
+    some, all_ = decoded(head, *predictions), decoded(head, *predictions, nms_topk=-1)
+    assert all(np.array_equal(one, other) for one, other in zip(some, all_))
+    assert (some[0][:, 20] >= 0).all()
+    assert len(np.unique(some[1][some[1] > 0])) < 20
+
+
+def test_scores_that_are_not_finite_are_no_detections(head):
+    cls_preds, box_preds = some_predictions(head)
+    cls_preds[0] = np.nan
+    ids, _, _ = decoded(head, cls_preds, box_preds)
+    assert (ids[0] == -1).all() and (ids[1, :20] >= 0).all()
+
+
 def test_new_head_is_equal_and_its_own(head):
     inputs = [mx.nd.array(x) for x in maps([128, 256, 512, 512, 256, 256], SIZES)]
     copy = new_head(head)

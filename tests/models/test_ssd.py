@@ -66,10 +66,11 @@ def test_a_network_of_simple_operators_is_bit_equal_too():
     assert_equal(detections(join(*split(net)), x), detections(net, x))
 
 
-def test_nms_settings_are_gluoncvs():
+@pytest.mark.parametrize("topk", [50, 20, -1])  # 20 is less than what leaves
+def test_nms_settings_are_gluoncvs(topk):
     net, x = zoo_network("ssd_300_mobilenet0.25_voc")
-    net.set_nms(0.3, 50, 30)
-    assert_equal(detections(join(*split(net), nms=0.3, nms_topk=50, post_nms=30), x), detections(net, x))
+    net.set_nms(0.3, topk, 30)
+    assert_equal(detections(join(*split(net), nms=0.3, nms_topk=topk, post_nms=30), x), detections(net, x))
 
 
 @pytest.mark.parametrize(
