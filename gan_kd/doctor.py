@@ -163,9 +163,8 @@ def _cpu(findings: Findings) -> Iterator[str]:
     names = (line.partition(":")[2].strip() for line in _read("/proc/cpuinfo") if "model name" in line)
     threads = os.environ.get("OMP_NUM_THREADS")
     yield f"{next(names, platform.machine())}, {len(os.sched_getaffinity(0))} cores for this process"
-    yield f"OMP_NUM_THREADS={threads}" if threads else (
-        "OMP_NUM_THREADS is not set: training takes a thread a core, one core left to loader workers"
-    )
+    unset = "OMP_NUM_THREADS is not set: training takes a thread a core, one core left to loader workers"
+    yield f"OMP_NUM_THREADS={threads}" if threads else unset
 
 
 def _space(findings: Findings) -> Iterator[str]:
