@@ -48,7 +48,8 @@ def test_predictions_are_ordered_as_the_anchors(head):
 
 
 def test_anchors_follow_the_ssd_paper(head):
-    sizes = np.array([51.2, 102.4, 189.4, 276.4, 363.52, 450.6, 492]) / 4
+    zoo = np.array([51.2, 102.4, 189.4, 276.4, 363.52, 450.6, 492])  # at 512 px
+    sizes = np.interp(zoo, [51.2, 492], [1.6 * 16, 492 / 4])  # the smallest 1.6 cells wide, the largest in proportion
     rows = []
     for index, side in enumerate(SIZES):
         small, large = sizes[index], np.sqrt(sizes[index] * sizes[index + 1])
