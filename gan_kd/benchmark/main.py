@@ -20,6 +20,7 @@ BENCHMARKS = {
     "field": "field",
     "voc_ap": "voc_ap",
     "eval": "evaluation",
+    "accuracy": "accuracy",
 }
 #: Measures no ratio: `grow(rounds)` of gan_kd.benchmark.growth gives a table.
 GROWTH = "growth"
