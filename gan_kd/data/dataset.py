@@ -165,6 +165,17 @@ def nothing_in(data: Data, found: Scan) -> Problem | None:
 
 
 def _open(data: Data, which: str) -> list[Split]:
+    """The splits of train or val; with data.holdout both are parts of train."""
+    if data.holdout is None:
+        return _splits(data, which)
+    splits = _splits(data, "train")
+    for split in splits:
+        held = split.items[:: data.holdout]
+        split.items = held if which == "val" else [x for i, x in enumerate(split.items) if i % data.holdout]
+    return splits
+
+
+def _splits(data: Data, which: str) -> list[Split]:
     root = Path(data.root).expanduser()
     if data.dataset == "demo":
         demo.draw(root, data.demo.train, data.demo.test, data.demo.seed)

@@ -11,6 +11,7 @@ import numpy as np
 
 from gan_kd.distill.base import Distiller
 from gan_kd.distill.cosine_attention import CosineAttention
+from gan_kd.distill.feature_imitation import FeatureImitation
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.engine.saved import load_detector
 from gan_kd.engine.step import Networks
@@ -101,8 +102,10 @@ def build_distillers(
             sizes = [teacher.sizes[t] for _, t in networks.pairs]
             seed_everything(recipe.train.seed)
             distillers.append(GanDistiller(recipe.distill.gan, channels, sizes, contexts))
-        else:
+        elif name == "cosine_attention":
             distillers.append(CosineAttention(recipe.distill.cosine_attention.weight))
+        else:
+            distillers.append(FeatureImitation(recipe.distill.feature_imitation.weight))
     return distillers
 
 

@@ -103,6 +103,11 @@ class Data:
         "ssd",
         choices=("ssd", "flip"),
     )
+    holdout: int | None = knob(
+        "train without every k-th training image and measure on those instead of val, to choose settings; null: not",
+        None,
+        least=2,
+    )
     size: int = knob("side of the square network input, px", 512, least=64, most=2048)
     demo: Demo = knob("", make=Demo)
 
@@ -157,6 +162,11 @@ class Gan:
     """The adversary: D-Net and how it learns (paper, section 3)."""
 
     weight: float = knob("of mean D(S(x)) in the student's loss", 1.0, least=0)
+    slopes: str = knob(
+        "gradient of D(S(x)) at a map: raw, or unit (scaled to norm 1 a sample, so that every map counts alike)",
+        "raw",
+        choices=("raw", "unit"),
+    )
     width: int = knob("channels of each D-Net", 512, least=1)
     norm: str = knob("normalisation in D-Net but its first block", "batch", choices=("batch", "instance", "none"))
     clamp: float = knob("D's weights stay within +- this", 0.03, above=0)
@@ -174,6 +184,13 @@ class CosineAttention:
 
 
 @dataclass(frozen=True)
+class FeatureImitation:
+    """Squared distance of the maps, the simplest rival of an adversary (not in the paper)."""
+
+    weight: float = knob("in the student's loss", 1.0, least=0)
+
+
+@dataclass(frozen=True)
 class Distill:
     """What the student learns from the teacher."""
 
@@ -182,6 +199,7 @@ class Distill:
     )
     gan: Gan = knob("", make=Gan)
     cosine_attention: CosineAttention = knob("", make=CosineAttention)
+    feature_imitation: FeatureImitation = knob("", make=FeatureImitation)
 
 
 @dataclass(frozen=True)
@@ -196,7 +214,7 @@ class Stage:
     optimizer: Optimizer = knob("", make=Optimizer)
     schedule: Schedule = knob("", make=Schedule)
     distillers: list[str] = knob(
-        "distilled only: gan, cosine_attention, both, or none", make=list, choices=("gan", "cosine_attention")
+        "distilled only; their losses are summed", make=list, choices=("gan", "cosine_attention", "feature_imitation")
     )
 
 

@@ -57,7 +57,7 @@ def published_for(recipe: Recipe, network: str, value: float | None) -> dict[str
 def _measured_alike(recipe: Recipe, table: int) -> bool:
     data, ours = recipe.data, recipe.eval
     measure = _MEASURES.get(table)
-    if measure is None or (data.classes, data.val, data.size) != (measure.dataset, measure.val, _SIZE):
+    if measure is None or data.holdout or (data.classes, data.val, data.size) != (measure.dataset, measure.val, _SIZE):
         return False
     return ours.metric == measure.metric and (ours.metric == "coco" or ours.iou == 0.5)
 

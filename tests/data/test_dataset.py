@@ -161,6 +161,15 @@ def test_splits_are_joined_in_order(shared):
     assert [record.id for record in open_split(data, "train").records] == "".join(names).split()
 
 
+def test_holdout_splits_the_training_images(folder):
+    """Every k-th is measured, the others are trained on, val is left alone."""
+    (folder / "ImageSets/Main/train.txt").write_text("a\nb\na\nb\nb\n")
+    (folder / "ImageSets/Main/val.txt").write_text("c\n")
+    data = folder_data(folder, holdout=2)
+    assert [record.id for record in open_split(data, "train").records] == ["b", "b"]
+    assert [record.id for record in open_split(data, "val").records] == ["a", "a", "b"]
+
+
 def test_class_names(folder):
     def classes(value):
         return class_names(folder_data(folder, classes=value))

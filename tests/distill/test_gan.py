@@ -102,6 +102,20 @@ def test_gradient_for_the_student_passes_finite_differences():
         assert (m.grad * direction).sum().asscalar() == pytest.approx((up - down) / 2e-2, rel=5e-2, abs=1e-4)
 
 
+def test_unit_slopes_count_every_map_alike():
+    """The gradient keeps its direction at each map and has a norm of weight / batch a sample, in the mean square."""
+    slopes = {}
+    for kind in ("raw", "unit"):
+        gan, student = distiller(slopes=kind, weight=0.5), maps(1, grad=True)
+        with autograd.record():
+            loss = gan.losses([], student[0], BATCH)["adversarial"]
+        loss.backward()
+        slopes[kind] = [m.grad.asnumpy() for m in student[0]]
+    for raw, unit in zip(slopes["raw"], slopes["unit"]):
+        assert np.linalg.norm(unit) == pytest.approx(0.5 / BATCH * np.sqrt(BATCH), rel=1e-4)
+        np.testing.assert_allclose(unit, raw * np.linalg.norm(unit) / np.linalg.norm(raw), rtol=1e-3, atol=1e-7)
+
+
 def test_every_weight_is_clamped_after_the_step_and_statistics_are_not():
     gan = distiller(clamp=0.03)
     before = max(np.abs(w).max() for w in weights(gan).values())
