@@ -80,7 +80,9 @@ def build_student(recipe: Recipe, classes: Sequence[str], network: str, teacher:
         return Networks(_detector(recipe, extractor, head))
     source = teacher.extractor
     pairs = pair_maps(extractor, source)
-    adapters = Adapters([extractor.channels[s] for s, _ in pairs], [source.channels[t] for _, t in pairs])
+    adapters = Adapters(
+        [extractor.channels[s] for s, _ in pairs], [source.channels[t] for _, t in pairs], recipe.distill.adapter
+    )
     adapters.initialize()
     needed = adapters if adapters.needed else None
     if recipe.distill.head == "teacher":
@@ -121,6 +123,7 @@ def describe(recipe: Recipe, network: str, detector: Detector) -> dict[str, Any]
         "head": "own" if own else "teacher",
         "head_backbone": backbone if own else recipe.teacher.backbone,
         "adapters": detector.adapters is not None,
+        "adapter": recipe.distill.adapter,
     }
 
 

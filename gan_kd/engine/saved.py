@@ -26,17 +26,18 @@ def build_detector(
     classes: Sequence[str],
     head_backbone: str | None = None,
     measured: Eval | None = None,
+    adapter: str = "linear",
 ) -> Detector:
     """A detector with random weights on the CPU, to load a file into.
 
     head_backbone: the backbone of the teacher whose head it has, with adapters where channels differ (None:
-    its own head). measured: its suppression of overlapping boxes (None: the default of recipes).
+    its own head). measured: its suppression of overlapping boxes (None: the default of recipes). adapter: their kind.
     """
     extractor, head = split(zoo.build(backbone, size, classes, "random"))
     adapters = None
     if head_backbone is not None:
         teacher, head = split(zoo.build(head_backbone, size, classes, "random"))
-        adapters = Adapters(extractor.channels, teacher.channels)
+        adapters = Adapters(extractor.channels, teacher.channels, adapter)
         adapters.initialize()
     measured = measured or Eval()
     return join(
@@ -52,7 +53,7 @@ def build_detector(
 def save_detector(detector: Detector, path: Path, meta: Mapping[str, Any]) -> None:
     """Write the weights to `path` and `meta` with their sha256 beside them (best.params, best.json).
 
-    meta: what the network is (network, backbone, size, classes, head, head_backbone, adapters) and where it
+    meta: what the network is (network, backbone, size, classes, head, head_backbone, adapters, adapter) and where it
     comes from. Both old files stay whole if either cannot be written (RunError). A crash between the two
     renames leaves the new weights without a description, never with a wrong one.
     """
@@ -117,9 +118,9 @@ def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> 
                 f"add --set data.size={meta['size']}"
             )
     teacher = meta["head_backbone"] if meta["head"] == "teacher" else None
-    detector = build_detector(
-        meta["backbone"], meta["size"], meta["classes"], teacher, recipe.eval if recipe is not None else None
-    )
+    measured = recipe.eval if recipe is not None else None
+    adapter = meta.get("adapter", "linear")  # absent in files older than the choice
+    detector = build_detector(meta["backbone"], meta["size"], meta["classes"], teacher, measured, adapter)
     detector.load(path, f"the {meta['network']} {meta['backbone']}")
     return detector, meta
 
@@ -152,7 +153,8 @@ def _candidates(recipe: Recipe) -> Iterator[tuple[Detector, dict[str, Any]]]:
         ("baseline", student, None),
         ("distilled", student, teacher),
     ):
-        detector = build_detector(backbone, recipe.data.size, classes, head_backbone, recipe.eval)
+        adapter = recipe.distill.adapter
+        detector = build_detector(backbone, recipe.data.size, classes, head_backbone, recipe.eval, adapter)
         yield (
             detector,
             {
@@ -163,5 +165,6 @@ def _candidates(recipe: Recipe) -> Iterator[tuple[Detector, dict[str, Any]]]:
                 "head": "own" if head_backbone is None else "teacher",
                 "head_backbone": head_backbone or backbone,
                 "adapters": detector.adapters is not None,
+                "adapter": adapter,
             },
         )

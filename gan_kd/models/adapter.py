@@ -57,14 +57,15 @@ def _shapes(student: Maps, teacher: Maps) -> str:
 class Adapters(HybridBlock):
     """Maps (N,student_channels[i],S,S) -> list of maps (N,teacher_channels[i],S,S).
 
-    Where the channels differ, a 1x1 convolution with bias, without norm and activation (the paper does not
-    say); where they agree, nothing. `needed` tells whether there is any convolution.
+    Where the channels differ, a 1x1 convolution with bias, without norm (the paper does not say); where they
+    agree, nothing. kind: 'linear', or 'relu' behind each convolution. `needed` tells whether there is any.
     """
 
-    def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int]) -> None:
+    def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int], kind: str = "linear") -> None:
         super().__init__()
         if len(student_channels) != len(teacher_channels):
             raise ValueError(f"{len(student_channels)} student maps for {len(teacher_channels)} teacher maps")
+        activation = "relu" if kind == "relu" else None
         self.needed = list(student_channels) != list(teacher_channels)
         with self.name_scope():
             self.maps = nn.HybridSequential(prefix="")
@@ -72,7 +73,13 @@ class Adapters(HybridBlock):
                 self.maps.add(
                     _Same()
                     if student == teacher
-                    else nn.Conv2D(teacher, 1, in_channels=student, weight_initializer=mx.init.Xavier())
+                    else nn.Conv2D(
+                        teacher,
+                        1,
+                        in_channels=student,
+                        activation=activation,
+                        weight_initializer=mx.init.Xavier(),
+                    )
                 )
 
     def hybrid_forward(self, F, *maps):  # type: ignore[no-untyped-def]

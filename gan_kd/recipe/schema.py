@@ -197,6 +197,11 @@ class Distill:
     head: str = knob(
         "predictors of the distilled student: teacher's or its own", "teacher", choices=("teacher", "student")
     )
+    adapter: str = knob(
+        "1x1 convolutions where channels differ: linear, or relu (the teacher's maps are activations, never negative)",
+        "linear",
+        choices=("linear", "relu"),
+    )
     gan: Gan = knob("", make=Gan)
     cosine_attention: CosineAttention = knob("", make=CosineAttention)
     feature_imitation: FeatureImitation = knob("", make=FeatureImitation)

@@ -42,6 +42,7 @@ def meta(network):
         "head": "teacher" if with_head else "own",
         "head_backbone": "mobilenet0.5" if with_head else backbone,
         "adapters": with_head,
+        "adapter": "linear",
         "map": 12.5,
     }
 
@@ -86,6 +87,16 @@ def test_what_was_saved_comes_back(detectors, tmp_path, network, described):
     assert sorted(file.name for file in path.parent.iterdir()) == (
         ["best.json", "best.params"] if described else ["best.params"]
     )
+
+
+def test_the_kind_of_adapters_comes_back(tmp_path):
+    detector = build_detector("mobilenet0.25", SIZE, CLASSES, head_backbone="mobilenet0.5", adapter="relu")
+    linear = build_detector("mobilenet0.25", SIZE, CLASSES, head_backbone="mobilenet0.5")
+    path = tmp_path / "best.params"
+    save_detector(detector, path, {**meta("distilled"), "adapter": "relu"})
+    linear.load(path)
+    np.testing.assert_array_equal(detections(load_detector(path)[0]), detections(detector))
+    assert (detections(linear) != detections(detector)).any()
 
 
 def test_described_files_need_no_recipe(detectors, saved):

@@ -48,9 +48,10 @@ def test_the_teachers_head_wants_equal_sizes_and_no_equal_channels():
         require_equal_sizes(RESNET, VGG_512)
 
 
-def test_adapters_equal_numpy():
+@pytest.mark.parametrize("kind", ["linear", "relu"])
+def test_adapters_equal_numpy(kind):
     mx.random.seed(1)
-    adapters = Adapters([3, 5, 2], [4, 5, 6])
+    adapters = Adapters([3, 5, 2], [4, 5, 6], kind)
     adapters.initialize()
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal((2, c, s, s)).astype("float32") for c, s in zip([3, 5, 2], [4, 2, 1])]
@@ -60,6 +61,7 @@ def test_adapters_equal_numpy():
     for index in (0, 2):
         weight, bias = (p.data().asnumpy() for p in (adapters.maps[index].weight, adapters.maps[index].bias))
         expected = np.einsum("ncyx,fc->nfyx", inputs[index], weight[:, :, 0, 0]) + bias[:, None, None]
+        expected = np.maximum(expected, 0) if kind == "relu" else expected
         np.testing.assert_allclose(outputs[index], expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(outputs[1], inputs[1])
     assert len(list(adapters.collect_params())) == 4
