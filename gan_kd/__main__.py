@@ -65,15 +65,16 @@ def download(argv: list[str]) -> int:
 
 
 def report(argv: list[str]) -> int:
-    """write the report of a run, or of several and their spread"""
+    """write the report of a run, or of several, their spread, and the published tables beside them"""
     from gan_kd.report.report import main
 
     parser = _parser("report", report)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders, or folders of them")
     parser.add_argument("--out", type=Path, help="copy the reports there, one folder a recipe (e.g. results)")
     parser.add_argument("--no-photos", action="store_true", help="leave out the page of the data set's images")
+    parser.add_argument("--not-run", metavar="TEXT", help="why cells of the published tables were not run here")
     arguments = parser.parse_args(argv)
-    main(arguments.runs, arguments.out, not arguments.no_photos)
+    main(arguments.runs, arguments.out, not arguments.no_photos, arguments.not_run)
     return 0
 
 

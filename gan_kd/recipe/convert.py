@@ -61,7 +61,7 @@ def recipe_hash(recipe: Recipe) -> str:
     So data may move, and a run may go on with other devices. Files (init, weights, classes) count by their
     path, not content.
     """
-    return hashlib.sha256(json.dumps(_hashed(recipe), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(hashed(recipe), sort_keys=True).encode()).hexdigest()
 
 
 def _mapping(raw: Any, path: str) -> Mapping[str, Any]:
@@ -205,14 +205,14 @@ def _with_comment(line: str, doc: str) -> str:
     return f"{line:<{_COMMENT_COLUMN}}  # {doc}" if doc else line
 
 
-def _hashed(node: Any) -> Any:
-    """Plain values of a dataclass without the knobs that change no number."""
+def hashed(node: Any) -> Any:
+    """Plain values of a recipe or a part of it without the knobs that change no number; stages as [name, values]."""
     if isinstance(node, dict):
-        return [[name, _hashed(value)] for name, value in node.items()]
+        return [[name, hashed(value)] for name, value in node.items()]
     if not dataclasses.is_dataclass(node):
         return node
     return {
-        knob.name: _hashed(getattr(node, knob.name)) for knob in dataclasses.fields(node) if knob.metadata["in_hash"]
+        knob.name: hashed(getattr(node, knob.name)) for knob in dataclasses.fields(node) if knob.metadata["in_hash"]
     }
 
 

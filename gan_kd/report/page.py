@@ -63,30 +63,55 @@ class Tiles:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A file, by its address relative to the page. Markdown pages link each other's Markdown."""
+
+    text: str
+    address: str
+
+    def markdown(self) -> str:
+        return f"[{_escape(self.text)}]({quote(re.sub(r'[.]html$', '.md', self.address))})"
+
+    def html(self) -> str:
+        return f'<a href="{quote(self.address)}">{escape(self.text)}</a>'
+
+
+Cell = Union[str, Sequence[Union[str, Link]]]
+
+
+@dataclass(frozen=True)
 class Table:
-    """A table. `align`: l or r for each column. `colours`: of a dot before the first cell, by its text."""
+    """A table. `align`: l or r for each column. `colours`: of a dot before the first cell, by its text.
+
+    A cell is text, or a list of texts and links.
+    """
 
     head: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Cell]]
     align: str
     colours: dict[str, str] = field(default_factory=dict)
 
     def markdown(self) -> str:
         rule = [{"l": ":--", "r": "--:"}[side] for side in self.align]
-        rows = [[_escape(cell).replace("\n", "<br>") for cell in row] for row in (self.head, *self.rows)]
+        rows = [[self._cell(cell) for cell in row] for row in (self.head, *self.rows)]
         return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:]))
+
+    def _cell(self, cell: Cell) -> str:
+        parts = (part.markdown() if isinstance(part, Link) else _escape(part) for part in _parts(cell))
+        return "".join(parts).replace("\n", "<br>")
 
     def html(self, folder: Path) -> str:
         lines = [self._line("th", self.head)]
         lines += [self._line("td", row) for row in self.rows]
         return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
-    def _line(self, tag: str, row: Sequence[str]) -> str:
+    def _line(self, tag: str, row: Sequence[Cell]) -> str:
         cells = []
         for index, (cell, side) in enumerate(zip(row, self.align)):
-            colour = self.colours.get(cell) if index == 0 else None
+            colour = self.colours.get(cell) if index == 0 and isinstance(cell, str) else None
             dot = f'<i style="background:{colour}"></i>' if colour else ""
-            text = escape(cell).replace("\n", "<br>")
+            parts = (part.html() if isinstance(part, Link) else escape(part) for part in _parts(cell))
+            text = "".join(parts).replace("\n", "<br>")
             cells.append(f'<{tag} class="{side}">{dot}{text}</{tag}>')
         return f"<tr>{''.join(cells)}</tr>"
 
@@ -131,30 +156,32 @@ class Code:
 
 @dataclass(frozen=True)
 class Links:
-    """Files beside the page: (text, relative address). Markdown pages link each other's Markdown."""
+    """Files beside the page: (text, relative address)."""
 
     links: Sequence[tuple[str, str]]
 
     def markdown(self) -> str:
-        links = ((text, re.sub(r"\.html$", ".md", address)) for text, address in self.links)
-        return " · ".join(f"[{_escape(text)}]({quote(address)})" for text, address in links)
+        return " · ".join(Link(*link).markdown() for link in self.links)
 
     def html(self, folder: Path) -> str:
-        links = (f'<a href="{quote(address)}">{escape(text)}</a>' for text, address in self.links)
-        return f'<p class="links">{" · ".join(links)}</p>'
+        return f'<p class="links">{" · ".join(Link(*link).html() for link in self.links)}</p>'
 
 
 Block = Union[Section, Text, Tiles, Table, Figure, Code, Links]
 
 
-def write(folder: Path, title: str, blocks: Sequence[Block]) -> Path:
-    """Write report.md and report.html into `folder`, where the pictures are; the path of report.html."""
+def write(folder: Path, title: str, blocks: Sequence[Block], name: str = "report") -> Path:
+    """Write NAME.md and NAME.html into `folder`, where the pictures are; the path of NAME.html."""
     parts = [f"# {_escape(title)}", *(block.markdown() for block in blocks)]
-    (folder / "report.md").write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     body = "\n".join(block.html(folder) for block in blocks)
-    path = folder / "report.html"
+    path = folder / f"{name}.html"
     path.write_text(PAGE.substitute(title=escape(title), style=STYLE, body=body), encoding="utf-8")
     return path
+
+
+def _parts(cell: Cell) -> Sequence[str | Link]:
+    return [cell] if isinstance(cell, str) else cell
 
 
 def _escape(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Reports as files: report.html and report.md of one run, and of several seeds."""
+"""Reports as files: report.html and report.md of one run, and of several seeds; tables.html and tables.md of all."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 
 from gan_kd.errors import UsageError
 from gan_kd.report import page
-from gan_kd.report.run import find_runs, read_run
+from gan_kd.report.cells import Source
+from gan_kd.report.run import Run, find_runs, read_run
 from gan_kd.report.single import EVIDENCE, blocks
 from gan_kd.report.summary import make_summary
+from gan_kd.report.tables import make_tables
 
 
 def make_report(run_dir: Path, out: Path | None = None, photos: bool = True) -> Path:
@@ -25,36 +27,46 @@ def make_report(run_dir: Path, out: Path | None = None, photos: bool = True) -> 
     return page.write(folder, f"{run.name}, seed {run.seed}", blocks(run, folder, photos))
 
 
-def main(paths: Sequence[Path], out: Path | None = None, photos: bool = True) -> list[Path]:
-    """Reports of every run at or below `paths`, and one over the seeds of each recipe that has several.
+def main(paths: Sequence[Path], out: Path | None = None, photos: bool = True, not_run: str | None = None) -> list[Path]:
+    """Reports of every run at or below `paths`, one over the seeds of each recipe that has several, the tables.
 
     Without `out` they go into the run folders. With it, `out/RECIPE` (slashes as dashes) gets the report and
     copies of the recipe, the metrics and the log; of several seeds, the summary, and below it such a folder
-    for each. Prints the path of every report.html and returns them, summaries last. Raises UsageError where a
-    path holds no run, or where two runs are the same seed of a recipe.
+    for each. The published tables beside the measured ones, where there are several recipes or a run has a
+    place in them, are tables.html in `out` or the first of `paths` (of a run: its folder `report`); not_run: why
+    cells are empty. Prints the path of every page and returns them, summaries and tables last. Raises UsageError
+    where a path holds no run, or where two runs are the same seed of a recipe.
     """
-    recipes: dict[str, dict[int, Path]] = {}
+    recipes: dict[str, dict[int, Run]] = {}
     for folder in find_runs(paths, exclude=out):
         run = read_run(folder)
-        other = recipes.setdefault(run.name, {}).setdefault(run.seed, folder)
-        if other != folder:
-            raise UsageError(f"{other} and {folder} are both seed {run.seed} of {run.name}; name one of them")
-    reports, summaries = [], []
+        other = recipes.setdefault(run.name, {}).setdefault(run.seed, run)
+        if other is not run:
+            raise UsageError(f"{other.folder} and {folder} are both seed {run.seed} of {run.name}; name one of them")
+    sources, pages = [], []
     for name, seeds in recipes.items():
         results = None if out is None else out / name.replace("/", "-")
-        single = []
-        for seed, folder in seeds.items():
-            target = results / f"seed-{seed}" if results is not None and len(seeds) > 1 else results
-            if target is not None:
-                _copy_evidence(folder, target)
-            single.append(make_report(folder, target, photos))
-        reports += single
+        single = [_single(run, results, len(seeds) > 1, photos) for run in seeds.values()]
+        sources += single
         if len(seeds) > 1:
-            folders = list(seeds.values())
-            summaries.append(make_summary(folders, single, results or folders[0].parent / "report"))
-    for path in reports + summaries:
+            folders = [run.folder for run in seeds.values()]
+            pages.append(make_summary(folders, [one.report for one in single], results or folders[0].parent / "report"))
+    if len(recipes) > 1 or any(source.run.recipe.get("published") for source in sources):
+        first = paths[0] / "report" if (paths[0] / "recipe.yaml").is_file() else paths[0]
+        pages.append(make_tables(sources, out or first, not_run))
+    pages = [*(source.report for source in sources), *pages]
+    for path in pages:
         print(f"report: {path}")
-    return reports + summaries
+    return pages
+
+
+def _single(run: Run, results: Path | None, several: bool, photos: bool) -> Source:
+    """The report of one run, in `results` or in a folder for its seed below, else in the run's own."""
+    if results is None:
+        return Source(run, make_report(run.folder, None, photos), run.folder)
+    target = results / f"seed-{run.seed}" if several else results
+    _copy_evidence(run.folder, target)
+    return Source(run, make_report(run.folder, target, photos), target)
 
 
 def _copy_evidence(folder: Path, target: Path) -> None:

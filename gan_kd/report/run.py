@@ -39,11 +39,15 @@ class Network:
     eval: dict[str, Any]
 
     @property
+    def final_map(self) -> float | None:
+        """mAP in percent of the best parameters, of the final evaluation; None before it."""
+        return number(self.eval.get("map"))
+
+    @property
     def map(self) -> float | None:
         """Best mAP in percent: of the final evaluation, else the best one of the training log."""
-        final = number(self.eval.get("map"))
         logged = [number(record.get("map")) for record in self.evals]
-        return final if final is not None else max((m for m in logged if m is not None), default=None)
+        return self.final_map if self.final_map is not None else max((m for m in logged if m is not None), default=None)
 
     @property
     def last_map(self) -> float | None:
@@ -67,7 +71,7 @@ class Network:
     @property
     def status(self) -> str:
         """One phrase for the page: how far this network is, and what its mAP therefore is."""
-        if number(self.eval.get("map")) is not None:
+        if self.final_map is not None:
             return "evaluated"
         if self.map is not None:
             return "not evaluated on its own yet; mAP from the training log"
