@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Union
+from typing import NamedTuple, Union
 from urllib.parse import quote
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers and in grey print.
@@ -62,18 +62,32 @@ class Tiles:
         return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
+class Link(NamedTuple):
+    """A file beside the page by its relative address. Markdown pages link each other's Markdown."""
+
+    text: str
+    address: str
+
+    def markdown(self) -> str:
+        address = re.sub(r"\.html$", ".md", self.address)
+        return f"[{_escape(self.text)}]({quote(address)})"
+
+    def html(self) -> str:
+        return f'<a href="{quote(self.address)}">{escape(self.text)}</a>'
+
+
 @dataclass(frozen=True)
 class Table:
     """A table. `align`: l or r for each column. `colours`: of a dot before the first cell, by its text."""
 
     head: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Link]]
     align: str
     colours: dict[str, str] = field(default_factory=dict)
 
     def markdown(self) -> str:
         rule = [{"l": ":--", "r": "--:"}[side] for side in self.align]
-        rows = [[_escape(cell).replace("\n", "<br>") for cell in row] for row in (self.head, *self.rows)]
+        rows = [[self._cell(cell) for cell in row] for row in (self.head, *self.rows)]
         return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:]))
 
     def html(self, folder: Path) -> str:
@@ -81,12 +95,16 @@ class Table:
         lines += [self._line("td", row) for row in self.rows]
         return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
-    def _line(self, tag: str, row: Sequence[str]) -> str:
+    @staticmethod
+    def _cell(cell: str | Link) -> str:
+        return cell.markdown() if isinstance(cell, Link) else _escape(cell).replace("\n", "<br>")
+
+    def _line(self, tag: str, row: Sequence[str | Link]) -> str:
         cells = []
         for index, (cell, side) in enumerate(zip(row, self.align)):
-            colour = self.colours.get(cell) if index == 0 else None
+            colour = self.colours.get(str(cell)) if index == 0 else None
             dot = f'<i style="background:{colour}"></i>' if colour else ""
-            text = escape(cell).replace("\n", "<br>")
+            text = cell.html() if isinstance(cell, Link) else escape(cell).replace("\n", "<br>")
             cells.append(f'<{tag} class="{side}">{dot}{text}</{tag}>')
         return f"<tr>{''.join(cells)}</tr>"
 
@@ -131,16 +149,15 @@ class Code:
 
 @dataclass(frozen=True)
 class Links:
-    """Files beside the page: (text, relative address). Markdown pages link each other's Markdown."""
+    """Files beside the page in a row: (text, relative address)."""
 
     links: Sequence[tuple[str, str]]
 
     def markdown(self) -> str:
-        links = ((text, re.sub(r"\.html$", ".md", address)) for text, address in self.links)
-        return " · ".join(f"[{_escape(text)}]({quote(address)})" for text, address in links)
+        return " · ".join(Link(*link).markdown() for link in self.links)
 
     def html(self, folder: Path) -> str:
-        links = (f'<a href="{quote(address)}">{escape(text)}</a>' for text, address in self.links)
+        links = (Link(*link).html() for link in self.links)
         return f'<p class="links">{" · ".join(links)}</p>'
 
 
