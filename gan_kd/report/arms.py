@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_kd.errors import UsageError
-from gan_kd.recipe import Recipe
 from gan_kd.report.run import Network, Run, leaves, number
 from gan_kd.report.spread import Interval, interval95
 from gan_kd.study.plan import Job, Plan
@@ -116,9 +115,9 @@ class Arm:
 
     @property
     def status(self) -> str:
-        done, runs = len(self.maps(LAST)), len(self.cells)
-        if done:
-            return f"measured ({done} of {runs} seeds)"
+        """One phrase: all seeds measured, some of them begun, or none."""
+        if all(cell.measured for cell in self.cells):
+            return "measured"
         return "under way" if any(cell.run for cell in self.cells) else "not run"
 
 
@@ -165,9 +164,9 @@ def _changed(cell: Cell) -> list[str]:
         changed = cell.job.changes()
     except UsageError:
         return [f"{cell.job}: its recipe.yaml does not load with this version, and was not compared with the study's."]
-    return [f"{cell.job} was made with another recipe than the study gives: now {'; '.join(changed[:3])}."] * bool(
-        changed
-    )
+    if not changed:
+        return []
+    return [f"{cell.job} was made with another recipe than the study gives: now {'; '.join(changed[:3])}."]
 
 
 def _apart(one: Job, other: Job) -> list[str]:
@@ -179,16 +178,14 @@ def _apart(one: Job, other: Job) -> list[str]:
 
 def _shared(job: Job) -> dict[str, Any]:
     """What arms should share: data, student, batch, and the schedule of the deployed network stage by stage."""
-    recipe: Recipe = job.recipe
-    plain = dataclasses.asdict(recipe)
+    plain = dataclasses.asdict(job.recipe)
     del plain["data"]["root"], plain["eval"]["batch_size"]
     stages = [stage for stage in plain["stages"].values() if stage["trains"] == job.network]
+    schedule = [{key: stage[key] for key in ("epochs", "optimizer", "schedule")} for stage in stages]
     return {
         **{key: plain[key] for key in ("data", "student", "eval")},
         "train": {key: plain["train"][key] for key in ("batch_size", "val_interval")},
-        "epochs": [stage["epochs"] for stage in stages],
-        "optimizer": [stage["optimizer"] for stage in stages],
-        "schedule": [stage["schedule"] for stage in stages],
+        **{f"stage {k}": stage for k, stage in enumerate(schedule, 1)},
     }
 
 

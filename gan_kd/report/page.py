@@ -170,7 +170,9 @@ def write(folder: Path, title: str, blocks: Sequence[Block]) -> Path:
     (folder / "report.md").write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     body = "\n".join(block.html(folder) for block in blocks)
     path = folder / "report.html"
-    path.write_text(PAGE.substitute(title=escape(title), style=STYLE, body=body), encoding="utf-8")
+    beside = folder / ".report.html"
+    beside.write_text(PAGE.substitute(title=escape(title), style=STYLE, body=body), encoding="utf-8")
+    beside.replace(path)  # last and at once: a report.html that is there is whole
     return path
 
 

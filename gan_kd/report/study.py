@@ -93,12 +93,12 @@ def _named(label: str, interval: Interval) -> str:
     return f"{label} {_interval(interval)}"
 
 
-def _interval(interval: Interval | None) -> str:
-    """Mean [low, high] in points; the mean alone of one seed."""
+def _interval(interval: Interval | None, between: str = " ") -> str:
+    """Mean [low, high] in points, with this text between; the mean alone of one seed."""
     if interval is None:
         return DASH
     mean, low, high = (percent(value, sign=True) for value in interval[:3])
-    return mean if isnan(interval.low) else f"{mean} [{low}, {high}]"
+    return mean if isnan(interval.low) else f"{mean}{between}[{low}, {high}]"
 
 
 def _arms(arms: Sequence[Arm], baseline: Arm, colours: dict[str, str]) -> page.Table:
@@ -108,18 +108,16 @@ def _arms(arms: Sequence[Arm], baseline: Arm, colours: dict[str, str]) -> page.T
         rows.append((
             arm.label,
             *(mean_spread(arm.maps(which)) if arm.maps(which) else DASH for which in (LAST, BEST)),
-            str(len(arm.maps(LAST))),
-            "baseline" if own else _interval(arm.interval(baseline, LAST)),
-            "baseline" if own else _interval(arm.interval(baseline, BEST)),
+            f"{len(arm.maps(LAST))} of {len(arm.cells)}",
+            *("baseline" if own else _interval(arm.interval(baseline, which), "\n") for which in (LAST, BEST)),
             count(arm.first("parameters")),
             count(arm.first("macs")),
             _head(arm),
             arm.status,
         ))  # fmt: skip
-    head = (
-        "arm", "mAP %, last epoch", "mAP %, best epoch", "seeds", f"− {baseline.label}, last epoch",
-        f"− {baseline.label}, best epoch", "parameters", "MACs", "head", "status",
-    )  # fmt: skip
+    last, best = (f"− {baseline.label},\n{which} epoch" for which in (LAST, BEST))
+    maps = ("mAP %,\nlast epoch", "mAP %,\nbest epoch")
+    head = ("arm", *maps, "seeds", last, best, "parameters", "MACs", "head", "status")
     return page.Table(head, rows, "lrrrrrrrll", colours)
 
 

@@ -33,7 +33,6 @@ def curves(arms: Sequence[Arm], colours: Mapping[str, str], path: Path) -> bool:
     if not ends:
         return False
     axes.set(title="mAP on the validation images, mean and single seeds", ylabel="mAP (%)", xlabel="epochs")
-    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     finish(axes, ends, [])
     save(figure, path)
     return True

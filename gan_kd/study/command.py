@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_kd.errors import INTERRUPTED, UsageError
+from gan_kd.errors import INTERRUPTED, RunError, UsageError
 from gan_kd.study.load import show
 from gan_kd.study.plan import check_inputs, make_plan
 
@@ -27,7 +27,13 @@ def main(argv: Sequence[str]) -> int:
     from gan_kd.report.study import make_study_report  # Matplotlib and OpenCV take a second to load
 
     def report() -> Path:
-        return make_study_report(plan, arguments.out)
+        try:
+            return make_study_report(plan, arguments.out)
+        except OSError as error:
+            folder = arguments.out or plan.folder
+            raise RunError(
+                f"cannot write the report to {folder}: {error.strerror}; name another folder with --out"
+            ) from error
 
     if arguments.report_only:
         if not any(job.read() for job in plan.all_jobs):
@@ -39,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
     from gan_kd.study.runner import Stopped, run_study
 
     check_inputs(plan)
+    report()  # what cannot be written is found now, not after the first run
     try:
         failed = run_study(plan, arguments.jobs, report, lambda line: print(line, flush=True))
     except Stopped:
@@ -57,7 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of all recipes")
     parser.add_argument("--save-prefix", type=Path, default=Path("runs"), help="folder of all runs (%(default)s)")
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="runs side by side, each on its own CPU cores (1)"
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs side by side, each on its own CPU cores (1); keep it for the whole study, for the number of threads "
+        "rounds sums in another way",
     )
     parser.add_argument(
         "--out",

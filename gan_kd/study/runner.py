@@ -121,7 +121,9 @@ class _Runner:
             self.seconds.append(process.seconds)
             self.report()
             self.say(f"{self._number(job)} {job}: {_map(job)}, {_time(process.seconds)}{self._left()}")
-        elif not self.stop.asked:
+        elif self.stop.asked:
+            self.waiting.insert(0, job)
+        else:
             self._fail(job, f"{process.problem()} (output: {process.output})")
 
     def _fail(self, job: Job, problem: str) -> None:

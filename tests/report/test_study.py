@@ -79,16 +79,16 @@ def test_the_table_of_arms(plan: Plan) -> None:
     write_runs(plan)
     page = make_study_report(plan).with_suffix(".md").read_text()
     assert cells(page, "none")[1:] == [
-        "52.00 ± 2.00", "53.00 ± 2.00", "3", "baseline", "baseline", "3.21 M", "1.15 G", "own",
-        "measured (3 of 3 seeds)",
+        "52.00 ± 2.00", "53.00 ± 2.00", "3 of 3", "baseline", "baseline", "3.21 M", "1.15 G", "own",
+        "measured",
     ]  # fmt: skip
     assert cells(page, "gan")[1:] == [
-        "54.67 ± 2.08", "56.67 ± 2.08", "3", "+2.67 [+1.23, +4.10]", "+3.67 [+2.23, +5.10]", "3.21 M", "1.15 G",
-        "teacher's, adapters", "measured (3 of 3 seeds)",
+        "54.67 ± 2.08", "56.67 ± 2.08", "3 of 3", "+2.67<br>[+1.23, +4.10]", "+3.67<br>[+2.23, +5.10]", "3.21 M",
+        "1.15 G", "teacher's, adapters", "measured",
     ]  # fmt: skip
-    assert cells(page, "cosine")[4] == "+0.00 [−2.48, +2.48]"
-    assert cells(page, "late")[1:5] == ["40.00", "42.00", "1", "−10.00"]
-    assert cells(page, "late")[-1] == "measured (1 of 3 seeds)"
+    assert cells(page, "cosine")[4] == "+0.00<br>[−2.48, +2.48]"
+    assert cells(page, "late")[1:5] == ["40.00", "42.00", "1 of 3", "−10.00"]
+    assert cells(page, "late")[-1] == "under way"
 
 
 def test_the_finding_says_which_arms_lie_above(plan: Plan) -> None:
@@ -137,7 +137,7 @@ def test_a_run_under_way_is_no_number(plan: Plan) -> None:
     write_run(plan.jobs[1], 53, finished=False)
     page = make_study_report(plan).with_suffix(".md").read_text()
     assert "Not complete: no arm has a seed that is measured both in it and in none." in page
-    assert cells(page, "gan")[1:4] == ["–", "–", "0"] and cells(page, "gan")[-1] == "under way"
+    assert cells(page, "gan")[1:4] == ["–", "–", "0 of 3"] and cells(page, "gan")[-1] == "under way"
     assert "under way: finetune, epoch 1 of 1" in page
     curve = read_arms(plan)[1].cells[0].curve
     assert curve == {12: 52.0, 13: 53.0}
@@ -161,13 +161,17 @@ def test_equal_schedules_and_commits_are_no_warning(plan: Plan) -> None:
 
 
 def test_other_commits_images_and_schedules_are_warned_of(plan: Plan) -> None:
-    Path("gan.yaml").write_text(f"{RECIPE}data: {{size: 96}}\ntrain: {{batch_size: 8}}\n")
+    stages = RECIPE.replace("baseline_finetune: null", "baseline_finetune: null, finetune: {epochs: 2}")
+    Path("gan.yaml").write_text(f"{stages}data: {{size: 96}}\ntrain: {{batch_size: 8}}\n")
     plan = make_plan("s.yaml", [], Path("runs"))
     write_run(plan.jobs[0], 50)
     write_run(plan.jobs[1], 50)
     write_run(plan.jobs[2], 50, commit="decaf", seen=40)
     text = told(plan)
-    assert "gan differs from none in data.size (96, not 128); train.batch_size (8, not 16)." in text
+    assert (
+        "gan differs from none in data.size (96, not 128); train.batch_size (8, not 16); stage 2.epochs (2, not 1)."
+        in text
+    )
     assert "images seen in training are none 1,600; gan 800; cosine 1,280." in text
     assert "different commits: c0ffee, decaf." in text
 

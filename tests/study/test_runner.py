@@ -148,19 +148,21 @@ def test_killed_at_any_moment_and_started_again_equals_undisturbed(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number, last", [(signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_a_stop_saves_the_run_and_says_how_to_go_on(
-    undisturbed: tuple[Path, str], tmp_path: Path, write_study: Write, number: int
+    undisturbed: tuple[Path, str], tmp_path: Path, write_study: Write, number: int, last: bool
 ) -> None:
+    """In the first run of the study, and in its only one."""
     write_study(tmp_path)
+    if last:
+        (tmp_path / "study.yaml").write_text("arms: {none: none.yaml}\nbaseline: none\nseeds: [1]\n")
     shutil.copytree(undisturbed[0] / "data", tmp_path / "data")
-    run = tmp_path / "runs/large/3"
-    output, code = interrupted(
-        tmp_path, number, lambda: (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").stat().st_size > 0
-    )
+    run = tmp_path / "runs" / ("none/1" if last else "large/3")
+    metrics = run / "metrics.jsonl"
+    output, code = interrupted(tmp_path, number, lambda: metrics.exists() and metrics.stat().st_size > 0)
     assert code == 130, output
     assert output.splitlines()[-1] == "stopped and saved; go on with: python -m gan_kd study study.yaml"
-    assert "none, seed 1" not in output and any(run.glob("checkpoints/[0-9]*"))
+    assert output.count("started") == 1 and any(run.glob("checkpoints/[0-9]*"))
 
 
 @pytest.mark.slow
@@ -176,7 +178,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(undisturbed: tuple[Path, str
     assert "[3/5] other, seed 1: mAP" in done.stdout and "[4/5] none, seed 1: done before" in done.stdout
     assert "error: 1 of 5 runs failed:\n  bad, seed 1: train.batch_size 9" in done.stderr
     page = (folder / "results" / "report.md").read_text()
-    assert "| bad | – | – | 0 |" in page
+    assert "| bad | – | – | 0 of 1 |" in page
     assert (folder / "results/none/seed-1/environment.json").is_file()
 
 
@@ -199,6 +201,13 @@ def test_a_second_process_is_refused(tmp_path: Path, write_study: Write) -> None
         fcntl.flock(held, fcntl.LOCK_EX)
         done = study(tmp_path, "study.yaml")
     assert done.returncode == 2 and "another process is running the study study in runs" in done.stderr
+
+
+def test_a_report_that_cannot_be_written_is_found_before_the_first_run(tmp_path: Path, write_study: Write) -> None:
+    write_study(tmp_path)
+    done = study(tmp_path, "study.yaml", "--out", "study.yaml")
+    assert done.returncode == 1 and "error: cannot write the report to study.yaml: File exists" in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_nothing_to_report_and_no_study(tmp_path: Path, write_study: Write) -> None:
