@@ -8,10 +8,7 @@ import sys
 from pathlib import Path
 
 from gan_kd import __version__
-from gan_kd.errors import UserError
-
-#: Exit code of a run that Ctrl-C ended, as shells give it.
-INTERRUPTED = 130
+from gan_kd.errors import INTERRUPTED, UserError
 
 
 def train(argv: list[str]) -> int:
@@ -78,6 +75,13 @@ def report(argv: list[str]) -> int:
     return 0
 
 
+def study(argv: list[str]) -> int:
+    """train a matrix of recipes and seeds, resumable at any moment, and compare them"""
+    from gan_kd.study.command import main
+
+    return main(argv)
+
+
 def recipes(argv: list[str]) -> int:
     """list the recipes, or print one with every knob explained"""
     from gan_kd.recipe import show
@@ -101,6 +105,7 @@ COMMANDS = {
     "eval": evaluate,
     "check": check,
     "report": report,
+    "study": study,
     "recipes": recipes,
     "download": download,
     "doctor": doctor,

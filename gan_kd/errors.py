@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: Exit code of what Ctrl-C ended, as shells give it.
+INTERRUPTED = 130
+
 
 class UserError(Exception):
     """What the user can mend: one sentence with the file, the value and the way out."""

@@ -18,7 +18,7 @@ import numpy as np
 from gan_kd import __version__
 from gan_kd.engine.files import write_file, write_json
 from gan_kd.errors import RunError, UsageError
-from gan_kd.recipe import Recipe, load, recipe_hash, to_yaml
+from gan_kd.recipe import Recipe, changes, load, to_yaml
 
 RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
 
@@ -55,10 +55,8 @@ def open_folder(folder: Path, recipe: Recipe, resume: bool) -> TextIO:
 def _require_same_recipe(written: Path, recipe: Recipe) -> None:
     if not written.is_file():
         raise UsageError(f"nothing to resume: {written.parent} holds no {RECIPE}; start the run without --resume")
-    before = load(str(written))
-    if recipe_hash(before) != recipe_hash(recipe):
-        old, new = to_yaml(before).splitlines(), to_yaml(recipe).splitlines()
-        changed = [line.strip() for line in new if line not in old] or ["a key was removed"]
+    changed = changes(load(str(written)), recipe)
+    if changed:
         raise UsageError(
             f"{written.parent} was started with another recipe (now {'; '.join(changed[:3])}): "
             "resume with the settings it was started with, or start a new run with another --save-prefix"
@@ -70,7 +68,7 @@ def commit() -> str:
     root = Path(__file__).resolve().parent.parent
     try:
         head = _git(root, "rev-parse", "--short=12", "HEAD")
-        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no", "--", "gan_kd") else "")
+        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -1,6 +1,6 @@
 """The recipe of a run: schema (every knob), loading and checking, and the command line's flags for it."""
 
-from gan_kd.recipe.convert import hashed, recipe_hash, to_yaml
+from gan_kd.recipe.convert import changes, hashed, recipe_hash, to_yaml
 from gan_kd.recipe.flags import add_arguments, overrides_from, recipe_from
 from gan_kd.recipe.load import from_dict, load, names, show
 from gan_kd.recipe.schema import (
@@ -36,6 +36,7 @@ __all__ = [
     "Teacher",
     "Train",
     "add_arguments",
+    "changes",
     "from_dict",
     "hashed",
     "load",

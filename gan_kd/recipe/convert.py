@@ -9,13 +9,13 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args, get_origin
 
 import yaml
 
 from gan_kd.errors import UsageError
-from gan_kd.recipe import schema
 from gan_kd.recipe.schema import Recipe
 
 _KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -23,25 +23,29 @@ _COMMENT_COLUMN = 40
 
 
 def nearest(wrong: str, right: Iterable[str]) -> str:
-    """' (did you mean X?)' for the closest of the right names, else ' (one of: ...)'."""
+    """' (did you mean X?)' for the closest of the right names, else ' (one of: ...)', nothing where there are none."""
     names = list(right)
     close = difflib.get_close_matches(wrong, names, n=1)
-    return f" (did you mean {close[0]}?)" if close else f" (one of: {', '.join(names)})"
+    if close:
+        return f" (did you mean {close[0]}?)"
+    return f" (one of: {', '.join(names)})" if names else ""
 
 
-def build(cls: type, raw: Any, path: str = "", default: Any = None, *, partial: bool = False) -> Any:
+def build(
+    cls: type, raw: Any, path: str = "", default: Any = None, *, partial: bool = False, top: type = Recipe
+) -> Any:
     """The dataclass `cls` from a map of plain values; keys left out come from `default`, else from the class.
 
-    `path` is the map's place in the recipe ("stages.finetune"). With `partial`, required keys may be missing
-    and a stage may be null: so one layer of an inheriting recipe is checked by itself, and the result is good
-    for nothing else. Raises UsageError with the key's path.
+    `path` is the map's place in the file ("stages.finetune"), `top` the dataclass of the whole file. With
+    `partial`, required keys may be missing and a stage may be null: so one layer of an inheriting recipe is
+    checked by itself, and the result is good for nothing else. Raises UsageError with the key's path.
     """
     knobs = {knob.name: knob for knob in dataclasses.fields(cls)}
     values = {name: _default(knob, default) for name, knob in knobs.items()}
-    for key, value in _mapping(raw, path).items():
+    for key, value in _mapping(raw, path, top).items():
         if key not in knobs:
-            raise UsageError(f"{_join(path, key)} is not a recipe key{_nearest_key(path, key, knobs)}")
-        values[key] = _convert(knobs[key], value, _join(path, key), values[key], partial)
+            raise UsageError(f"{_join(path, key)} is not a {_word(top)} key{_nearest_key(path, key, knobs, top)}")
+        values[key] = _convert(knobs[key], value, _join(path, key), values[key], partial, top)
     for name, value in values.items():
         if value is dataclasses.MISSING and not partial:
             raise UsageError(f"{_join(path, name)} is missing: {knobs[name].metadata['doc']}")
@@ -64,28 +68,44 @@ def recipe_hash(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(hashed(recipe), sort_keys=True).encode()).hexdigest()
 
 
-def _mapping(raw: Any, path: str) -> Mapping[str, Any]:
+def changes(before: Recipe, now: Recipe) -> list[str]:
+    """Lines of `now` as YAML that `before` has not; at least one text where the recipes' hashes differ."""
+    if recipe_hash(before) == recipe_hash(now):
+        return []
+    old, new = to_yaml(before).splitlines(), to_yaml(now).splitlines()
+    return [line.strip() for line in new if line not in old] or ["a key was removed"]
+
+
+def _word(top: type) -> str:
+    """What a message calls the file: recipe or study."""
+    return top.__name__.lower()
+
+
+def _mapping(raw: Any, path: str, top: type) -> Mapping[str, Any]:
     """`raw` itself, where it is a mapping with text keys."""
     if not isinstance(raw, Mapping):
-        raise UsageError(f"{path or 'a recipe'} has to be a map of keys, not {_show(raw)}")
+        raise UsageError(f"{path or f'a {_word(top)}'} has to be a map of keys, not {_show(raw)}")
     for key in raw:
         if not isinstance(key, str):
-            raise UsageError(f"{_join(path, _show(key))} is not a recipe key: keys are text (put it in quotes)")
+            raise UsageError(f"{_join(path, _show(key))} is not a {_word(top)} key: keys are text (put it in quotes)")
     return raw
 
 
-def _convert(knob: dataclasses.Field[Any], value: Any, path: str, default: Any, partial: bool) -> Any:
+def _convert(knob: dataclasses.Field[Any], value: Any, path: str, default: Any, partial: bool, top: type) -> Any:
     """The value as one of the knob's types; `default` fills what a nested map leaves out."""
-    kinds = _types(knob)
+    kinds = _types(knob, top)
     if value is None and None in kinds:
         return None
     if isinstance(value, list) and list[str] in kinds:
         kinds = [list[str]]
     kind = kinds[0]
     if dataclasses.is_dataclass(kind):
-        return build(kind, value, path, default, partial=partial)  # type: ignore[arg-type]
+        return build(kind, value, path, default, partial=partial, top=top)  # type: ignore[arg-type]
     if get_origin(kind) is dict:
-        return _stages(get_args(kind)[1], value, path, partial)
+        element = get_args(kind)[1]
+        if dataclasses.is_dataclass(element):
+            return _stages(element, value, path, partial)  # type: ignore[arg-type]
+        return {key: _scalar(element, item, _join(path, key), knob) for key, item in _mapping(value, path, top).items()}
     if get_origin(kind) is not list:
         return _scalar(kind, value, path, knob)
     element = get_args(kind)[0]
@@ -97,7 +117,7 @@ def _convert(knob: dataclasses.Field[Any], value: Any, path: str, default: Any, 
 def _stages(kind: type, raw: Any, path: str, partial: bool) -> dict[str, Any]:
     """Named stages; in one layer of a recipe, null is a stage taken away, and other layers hold the rest."""
     stages = {}
-    for name, value in _mapping(raw, path).items():
+    for name, value in _mapping(raw, path, Recipe).items():
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
             raise UsageError(f"{_join(path, name)}: a stage's name is of letters, digits and underscores")
         if value is None and partial:
@@ -145,9 +165,9 @@ def _check_bounds(value: float, path: str, bounds: Mapping[str, float | None]) -
         raise UsageError(f"{path} is {_show(value)}, but has to be {limits}")
 
 
-def _types(knob: dataclasses.Field[Any]) -> list[Any]:
+def _types(knob: dataclasses.Field[Any], top: type) -> list[Any]:
     """The alternatives of a field's annotation; Python 3.9 cannot evaluate "str | None" as a whole."""
-    return [eval(part, vars(schema)) for part in str(knob.type).split(" | ")]
+    return [eval(part, vars(sys.modules[top.__module__])) for part in str(knob.type).split(" | ")]
 
 
 def _default(knob: dataclasses.Field[Any], parent: Any) -> Any:
@@ -157,25 +177,25 @@ def _default(knob: dataclasses.Field[Any], parent: Any) -> Any:
     return knob.default if knob.default_factory is dataclasses.MISSING else knob.default_factory()
 
 
-def _nearest_key(path: str, key: str, siblings: Iterable[str]) -> str:
+def _nearest_key(path: str, key: str, siblings: Iterable[str], top: type) -> str:
     """The path of the nearest sibling, else of a key of the same name elsewhere, else all siblings."""
     names = list(siblings)
     close = difflib.get_close_matches(key, names, n=1)
     if close:
         return f" (did you mean {_join(path, close[0])}?)"
-    elsewhere = [place for place in _places(Recipe) if place.rpartition(".")[2] == key]
+    elsewhere = [place for place in _places(top, top) if place.rpartition(".")[2] == key]
     return f" (did you mean {elsewhere[0]}?)" if elsewhere else f" (one of: {', '.join(names)})"
 
 
-def _places(cls: type, path: str = "") -> Iterator[str]:
+def _places(cls: type, top: type, path: str = "") -> Iterator[str]:
     """Paths of all keys, a stage's name written NAME."""
     for knob in dataclasses.fields(cls):
-        place, kind = _join(path, knob.name), _types(knob)[0]
+        place, kind = _join(path, knob.name), _types(knob, top)[0]
         yield place
         if get_origin(kind) is dict:
-            yield from _places(get_args(kind)[1], f"{place}.NAME")
-        elif dataclasses.is_dataclass(kind):
-            yield from _places(kind, place)  # type: ignore[arg-type]
+            kind, place = get_args(kind)[1], f"{place}.NAME"
+        if dataclasses.is_dataclass(kind):
+            yield from _places(kind, top, place)  # type: ignore[arg-type]
 
 
 def _lines(node: Any, default: Any, depth: int, docs: bool, seen: set[type]) -> Iterator[str]:

@@ -29,9 +29,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def names() -> list[str]:
-    """Names of the recipes that come with the package, as load() takes them."""
-    return sorted(path.relative_to(SHIPPED).with_suffix("").as_posix() for path in SHIPPED.rglob("*.yaml"))
+def names(shipped: Path = SHIPPED) -> list[str]:
+    """Names of the recipes (or of what else is in `shipped`) that come with the package, as load() takes them."""
+    return sorted(path.relative_to(shipped).with_suffix("").as_posix() for path in shipped.rglob("*.yaml"))
 
 
 def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -42,12 +42,12 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     'a.b=value', the value in YAML, later ones winning. Raises UsageError: no such recipe, broken YAML, and
     what from_dict refuses.
     """
-    values = _merged_file(_find(str(name_or_path), Path()), ())
+    values = _merged_file(find(str(name_or_path), Path()), ())
     for override in overrides:
-        layer = _parse_override(override)
+        layer = parse_override(override)
         _check_layer(layer)
         values = _merge(values, layer)
-    with _blaming(f"recipe {name_or_path}"):
+    with blaming(f"recipe {name_or_path}"):
         return from_dict(values)
 
 
@@ -73,40 +73,43 @@ def show(name: str | None = None) -> str:
     return "".join(f"{name:<{width}}  {load(name).description}\n" for name in names())
 
 
-def _find(name: str, folder: Path) -> Path:
-    """The file of a recipe: a path that ends in .yaml or .yml, from the folder on, else a shipped name."""
+def find(name: str, folder: Path, shipped: Path = SHIPPED, what: str = "recipe") -> Path:
+    """The file of a recipe (or `what` else): a path ending in .yaml or .yml, from the folder on, else a shipped name.
+
+    Raises UsageError where there is none.
+    """
     if name.endswith((".yaml", ".yml")):
         path = folder / Path(name).expanduser()
         if not path.is_file():
-            raise UsageError(f"there is no recipe file {path}")
+            raise UsageError(f"there is no {what} file {path}")
         return path
-    if name not in names():
-        raise UsageError(f"there is no recipe {name}{nearest(name, names())}")
-    return SHIPPED / f"{name}.yaml"
+    if name not in names(shipped):
+        raise UsageError(f"there is no {what} {name}{nearest(name, names(shipped))}")
+    return shipped / f"{name}.yaml"
 
 
 def _merged_file(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
     """The values of a file over those that it inherits."""
     if path.resolve() in heirs:
         raise UsageError(f"{path} inherits from itself, by way of {heirs[-1].name}")
-    values = _read(path)
+    values = read(path)
     parent = values.pop("inherits", None)
-    with _blaming(path):
+    with blaming(path):
         _check_layer(values)
         values.setdefault("name", _default_name(path))
         if parent is None:
             return values
         if not isinstance(parent, str):
             raise UsageError(f"inherits has to be the name of one recipe, not {parent}")
-        ancestor = _find(parent, path.parent)
+        ancestor = find(parent, path.parent)
     inherited = _merged_file(ancestor, (*heirs, path.resolve()))
     inherited.pop("description", None)
-    with _blaming(path):
+    with blaming(path):
         return _merge(inherited, values)
 
 
 @contextlib.contextmanager
-def _blaming(source: str | Path) -> Iterator[None]:
+def blaming(source: str | Path) -> Iterator[None]:
     """Puts the file or recipe at fault before the message of a UsageError."""
     try:
         yield
@@ -120,17 +123,18 @@ def _default_name(path: Path) -> str:
     return path.relative_to(SHIPPED).as_posix() if SHIPPED in path.parents else path.name
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path, what: str = "recipe") -> dict[str, Any]:
+    """The map in the YAML file of a recipe (or `what` else); UsageError where it is none, or has a key twice."""
     try:
         values = yaml.load(path.read_text("utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} is not a readable recipe: {_first_problem(error)}") from None
+        raise UsageError(f"{path} is not a readable {what}: {_first_problem(error)}") from None
     if not isinstance(values, dict):
-        raise UsageError(f"{path} is not a recipe: its top has to be a map of keys")
+        raise UsageError(f"{path} is not a {what}: its top has to be a map of keys")
     return values
 
 
-def _parse_override(override: str) -> dict[str, Any]:
+def parse_override(override: str) -> dict[str, Any]:
     """'a.b=value' as nested maps."""
     path, equals, text = override.partition("=")
     if not equals or not path.strip():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Union
+from typing import NamedTuple, Union
 from urllib.parse import quote
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers and in grey print.
@@ -62,8 +62,7 @@ class Tiles:
         return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """A file, by its address relative to the page. Markdown pages link each other's Markdown."""
 
     text: str
@@ -76,14 +75,14 @@ class Link:
         return f'<a href="{quote(self.address)}">{escape(self.text)}</a>'
 
 
-Cell = Union[str, Sequence[Union[str, Link]]]
+Cell = Union[str, Link, Sequence[Union[str, Link]]]
 
 
 @dataclass(frozen=True)
 class Table:
     """A table. `align`: l or r for each column. `colours`: of a dot before the first cell, by its text.
 
-    A cell is text, or a list of texts and links.
+    A cell is text, a link, or a list of both.
     """
 
     head: Sequence[str]
@@ -175,13 +174,14 @@ def write(folder: Path, title: str, blocks: Sequence[Block], name: str = "report
     parts = [f"# {_escape(title)}", *(block.markdown() for block in blocks)]
     (folder / f"{name}.md").write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
     body = "\n".join(block.html(folder) for block in blocks)
-    path = folder / f"{name}.html"
-    path.write_text(PAGE.substitute(title=escape(title), style=STYLE, body=body), encoding="utf-8")
+    path, beside = folder / f"{name}.html", folder / f".{name}.html"
+    beside.write_text(PAGE.substitute(title=escape(title), style=STYLE, body=body), encoding="utf-8")
+    beside.replace(path)  # last and at once: a page that is there is whole
     return path
 
 
 def _parts(cell: Cell) -> Sequence[str | Link]:
-    return [cell] if isinstance(cell, str) else cell
+    return [cell] if isinstance(cell, (str, Link)) else cell  # a Link is a tuple, too
 
 
 def _escape(text: str) -> str:

@@ -84,7 +84,7 @@ def map_curves(networks: Sequence[Network], path: Path) -> bool:
         return False
     axes.set(title="mAP on the validation images", ylabel="mAP (%)", xlabel=BATCHES)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
-    _finish(axes, ends, _changes(networks))
+    finish(axes, ends, _changes(networks))
     save(figure, path)
     return True
 
@@ -115,7 +115,7 @@ def losses(networks: Sequence[Network], path: Path) -> bool:
         if values.min() > 0 and values.max() > 5 * np.median(values):
             _logarithmic(axes, values)
         axes.set(title=LOSSES.get(name, name), ylabel="loss", xlabel=BATCHES)
-        _finish(axes, ends, _changes([network for network, _, _ in lines]))
+        finish(axes, ends, _changes([network for network, _, _ in lines]))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     save(figure, path)
@@ -137,12 +137,12 @@ def critic(networks: Sequence[Network], path: Path) -> bool:
         (_curve(scores, *fake, COLOURS["distilled"]), "fake", COLOURS["distilled"]),
     ]
     scores.set(title="real: D(teacher), fake: D(student)", ylabel="mean score of a map", xlabel=BATCHES)
-    _finish(scores, ends, [])
+    finish(scores, ends, [])
     purple = "#8f4a8b"
     end = _curve(difference, step, loss, purple)
     difference.axhline(0, color=SOFT, lw=0.9)
     difference.set(title="L_D = D(teacher) − D(student)", ylabel="sum over the maps", xlabel=BATCHES)
-    _finish(difference, [(end, "L_D", purple)], [])
+    finish(difference, [(end, "L_D", purple)], [])
     save(figure, path)
     return True
 
@@ -167,7 +167,7 @@ def learning_rate(networks: Sequence[Network], path: Path) -> bool:
     if rates.max() > 5 * rates.min():
         _logarithmic(axes, rates)
     axes.set(title="learning rate", ylabel="learning rate", xlabel=BATCHES)
-    _finish(axes, ends, _changes(networks))
+    finish(axes, ends, _changes(networks))
     save(figure, path)
     return True
 
@@ -224,7 +224,7 @@ def seed_curves(runs: Sequence[Sequence[Network]], path: Path) -> bool:
         return False
     axes.set(title="mAP on the validation images, mean and single seeds", ylabel="mAP (%)", xlabel=BATCHES)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
-    _finish(axes, ends, [])
+    finish(axes, ends, [])
     save(figure, path)
     return True
 
@@ -270,7 +270,7 @@ def _changes(networks: Sequence[Network]) -> list[tuple[float, str]]:
     return changes
 
 
-def _finish(axes: Axes, ends: Sequence[tuple[float, str, str]], changes: Sequence[tuple[float, str]]) -> None:
+def finish(axes: Axes, ends: Sequence[tuple[float, str, str]], changes: Sequence[tuple[float, str]]) -> None:
     """Label every line at the right edge, apart where they would overlap; mark the stages; thousands as k."""
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if abs(x) >= 1000 else f"{x:g}")
     last = axes.dataLim.x1

@@ -99,6 +99,11 @@ class Run:
         return int(self.recipe["train"]["seed"])
 
     @property
+    def finished(self) -> bool:
+        """Whether every network that the recipe trains was evaluated: the last that a run does before its report."""
+        return all(self.networks[stage["trains"]].eval for stage in self.recipe["stages"].values())
+
+    @property
     def commands(self) -> list[str]:
         """Every command that started or resumed the run, a remark where none was recorded."""
         return list(self.environment.get("commands") or ["# the command was not recorded"])
