@@ -19,7 +19,18 @@ from gan_kd import gpu
 from gan_kd.errors import RunError
 
 # What the package imports beside MXNet and GluonCV; NumPy first, for the others need it.
-LIBRARIES = ("numpy", "cv2", "matplotlib", "PIL", "pycocotools.mask", "requests", "scipy", "tqdm", "yaml")
+LIBRARIES = (
+    "numpy",
+    "cv2",
+    "matplotlib",
+    "PIL",
+    "pycocotools.mask",
+    "requests",
+    "scipy",
+    "tensorboardX",
+    "tqdm",
+    "yaml",
+)
 SETUP = "run bash scripts/setup.sh"
 # System libraries that the wheels of MXNet link and do not bring, by the name that the loader misses.
 SYSTEM_LIBRARIES = {

@@ -341,6 +341,7 @@ def test_from_dict_takes_what_yaml_gives() -> None:
         ("train.contexts=['gpu:3']", True),
         ("train.num_workers=0", True),
         ("train.log_interval=1", True),
+        ("train.tensorboard=true", True),
         ("train.keep=9", True),
         ("eval.batch_size=8", True),
         ("train.seed=1", False),
@@ -365,10 +366,18 @@ def test_hash_sees_the_order_of_stages(write: Any) -> None:
 
 def test_flags_set_their_keys() -> None:
     words = "--gpus 1,2 --batch-size 8 -j 2 --data-shape 300 --dataset-root 2012 --data.on-error skip --seed 7"
-    more = "--log-interval 5 --val-interval 3 --set teacher.weights=t.params --set train.keep=9"
+    more = "--tensorboard --log-interval 5 --val-interval 3 --set teacher.weights=t.params --set train.keep=9"
     recipe = asked(*words.split(), *more.split())
     assert recipe.train.contexts == ["gpu:1", "gpu:2"]
-    train = {"batch_size": 8, "num_workers": 2, "seed": 7, "log_interval": 5, "val_interval": 3, "keep": 9}
+    train = {
+        "batch_size": 8,
+        "num_workers": 2,
+        "seed": 7,
+        "log_interval": 5,
+        "val_interval": 3,
+        "keep": 9,
+        "tensorboard": True,
+    }
     assert {key: getattr(recipe.train, key) for key in train} == train
     assert (recipe.data.size, recipe.data.root, recipe.data.on_error) == (300, "2012", "skip")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
 from gan_kd.engine.optim import Position
@@ -39,9 +41,37 @@ class Distiller:
         """
         return {}
 
+    def diagnose(self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int) -> dict[str, list[float]]:
+        """How the method stands on the maps of every device: lists of one number a map, by name.
+
+        Here `gradient_NAME` for each of its losses: the norm of the weighted loss's gradient at the student's map of
+        the whole batch. Called outside `autograd.record()`; waits for the devices and changes nothing.
+        """
+        slopes: dict[str, list[Maps]] = {}
+        for real, fake in zip(teacher, student):
+            maps = leaves(fake)
+            with autograd.record():
+                losses = self.losses(real, maps, batch_size)
+            for name, loss in losses.items():
+                slopes.setdefault(f"gradient_{name}", []).append(autograd.grad(loss, maps, retain_graph=True))
+        return {name: norms(parts) for name, parts in slopes.items()}
+
     def state(self) -> dict[str, NDArray]:
         """Everything that `load_state` needs to go on with the same numbers, as arrays by name."""
         return {}
 
     def load_state(self, state: dict[str, NDArray]) -> None:
         """Put back what `state` gave."""
+
+
+def leaves(maps: Maps) -> Maps:
+    """The same maps as the inputs of a graph, to take gradients at."""
+    found = [m.detach() for m in maps]
+    for m in found:
+        m.attach_grad()
+    return found
+
+
+def norms(slopes: Sequence[Maps]) -> list[float]:
+    """Norm of every map's gradient over the whole batch, of which each device has some samples. Waits for them."""
+    return [math.hypot(*(float(nd.norm(part).asscalar()) for part in parts)) for parts in zip(*slopes)]

@@ -14,6 +14,11 @@ def attention(feature_map: NDArray) -> NDArray:
     return nd.L2Normalization(energy, mode="instance")
 
 
+def similarity(teacher: NDArray, student: NDArray) -> NDArray:
+    """Cosine of the attention of two maps (n, C, H, W), C being free to differ, of each sample: (n,), from 0 to 1."""
+    return nd.sum(attention(student) * attention(teacher), axis=1)
+
+
 class CosineAttention(Distiller):
     """1 - cosine similarity of student's and teacher's attention, averaged over maps and samples.
 
@@ -27,5 +32,5 @@ class CosineAttention(Distiller):
 
     def losses(self, teacher: Maps, student: Maps, batch_size: int) -> dict[str, NDArray]:
         """`weight` x mean over maps of (1 - cos), summed over this device's samples / `batch_size`."""
-        distances = [nd.sum(1 - nd.sum(attention(s) * attention(t), axis=1)) for t, s in zip(teacher, student)]
+        distances = [nd.sum(1 - similarity(t, s)) for t, s in zip(teacher, student)]
         return {self.name: nd.add_n(*distances) * (self.weight / (len(distances) * batch_size))}

@@ -8,10 +8,10 @@ import mxnet as mx
 from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
-from gan_kd.distill.base import Distiller, Maps
-from gan_kd.engine.arrays import prefixed, set_values, stripped, values
+from gan_kd.distill.base import Distiller, Maps, leaves
+from gan_kd.engine.arrays import prefixed, set_values, statistics_kept, stripped, values
 from gan_kd.engine.optim import Optimisation, Position
-from gan_kd.models.discriminator import DNet, RealAndFake
+from gan_kd.models.discriminator import Discriminator, DNet, RealAndFake
 from gan_kd.recipe import Gan
 
 
@@ -42,9 +42,7 @@ class GanDistiller(Distiller):
         Its gradient is taken here and for the maps alone: D's own, which nobody uses, is as much work again as the
         whole of D's forward pass.
         """
-        maps = [m.detach() for m in student]
-        for m in maps:
-            m.attach_grad()
+        maps = leaves(student)
         with autograd.record():
             score = _total(self.dnet(*maps)) * (self.config.weight / batch_size)
         slopes = autograd.grad(score, maps)
@@ -76,6 +74,31 @@ class GanDistiller(Distiller):
             "critic_real": [r * per_map for r in real],
             "critic_fake": [f * per_map for f in fake],
         }
+
+    def diagnose(self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int) -> dict[str, list[float]]:
+        """The gradient's norm and, for each map, two numbers of its critic.
+
+        `critic_gap`: mean D(S(x)) - mean D(T(x)), of which -L_D is the sum. `critic_at_bound`: the share of its
+        weights that stand at -clamp or clamp.
+        """
+        # The gradient's way through D moves its BatchNorms' running statistics; a checkpoint has them.
+        with statistics_kept(self.dnet.collect_params().values()):
+            found = super().diagnose(teacher, student, batch_size)
+        with autograd.train_mode():
+            scores = [self.critics(*real, *fake) for real, fake in zip(teacher, student)]
+        sums = [sum(nd.sum(part).asscalar() for part in parts) for parts in zip(*scores)]
+        half = len(sums) // 2
+        return {
+            **found,
+            "critic_gap": [float(fake - real) / batch_size for real, fake in zip(sums[:half], sums[half:])],
+            "critic_at_bound": [self._at_bound(critic) for critic in self.dnet.discriminators],
+        }
+
+    def _at_bound(self, critic: Discriminator) -> float:
+        # BatchNorm's scales and shifts are clamped too. The devices hold the same.
+        weights = [p.list_data()[0] for p in critic.collect_params().values() if p.grad_req != "null"]
+        bound = self.config.clamp * (1 - 1e-6)  # float32 rounds the clamp
+        return sum(float(nd.sum(nd.abs(w) >= bound).asscalar()) for w in weights) / sum(w.size for w in weights)
 
     def clamp(self) -> None:
         """Limit every weight of D to [-clamp, clamp], in place on every device (WGAN, algorithm 1).

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from mxnet import nd
@@ -50,6 +51,17 @@ def average_statistics(parameters: Iterable[Parameter]) -> None:
         copies = parameter.list_data()
         if _is_statistic(parameter) and len(copies) > 1:
             parameter.set_data(nd.add_n(*[data.as_in_context(copies[0].context) for data in copies]) / len(copies))
+
+
+@contextlib.contextmanager
+def statistics_kept(parameters: Iterable[Parameter]) -> Iterator[None]:
+    """Afterwards BatchNorm's statistics are on every device what they were before."""
+    before = [(data, data.copy()) for p in parameters if _is_statistic(p) for data in p.list_data()]
+    try:
+        yield
+    finally:
+        for data, copy in before:
+            copy.copyto(data)
 
 
 def _is_statistic(parameter: Parameter) -> bool:

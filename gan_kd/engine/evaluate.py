@@ -19,6 +19,7 @@ from tqdm import tqdm
 from gan_kd.data.dataset import DetectionDataset, Record, open_split
 from gan_kd.data.loader import Loader
 from gan_kd.data.transforms import ValTransform
+from gan_kd.engine.attention import attention_maps
 from gan_kd.engine.contexts import split
 from gan_kd.engine.folder import commit, machine
 from gan_kd.engine.saved import load_detector
@@ -31,6 +32,7 @@ from gan_kd.recipe import Eval, Recipe, recipe_hash
 
 SPEED_BATCH = 8  # images a pass for images_per_s
 SAMPLES = 12  # images of which eval.json keeps the detections
+EVERY = 3  # of these, one in three with its attention maps
 
 
 @dataclass(frozen=True)
@@ -212,13 +214,15 @@ def evaluate_params(
         "macs": macs,
         "images_per_s": measure_speed(detector, meta["size"], SPEED_BATCH, contexts[0]),
         "speed_batch": SPEED_BATCH,
-        "samples": _samples(dataset, result.detections),
+        "samples": _samples(detector, dataset, result.detections, meta["size"], contexts[0]),
     }
 
 
-def _samples(dataset: DetectionDataset, detections: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-    """Images to look at, spread evenly over the split, with ground truth and detections."""
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, SAMPLES).round().astype(int)) if len(dataset) else []
+def _samples(
+    detector: Detector, dataset: DetectionDataset, detections: Sequence[np.ndarray], size: int, context: mx.Context
+) -> list[dict[str, Any]]:
+    """Images to look at, spread evenly over the split, with ground truth, detections and, of some, attention."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, SAMPLES).round().astype(int)).tolist() if len(dataset) else []
     samples = []
     for index in chosen:
         record = dataset.records[index]
@@ -233,6 +237,8 @@ def _samples(dataset: DetectionDataset, detections: Sequence[np.ndarray]) -> lis
                 "detections": detections[index].astype(np.float64).round(3).tolist(),
             }
         )
+    for sample, maps in zip(samples[::EVERY], attention_maps(detector, dataset, chosen[::EVERY], size, context)):
+        sample["attention"] = maps
     return samples
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from mxnet.ndarray import NDArray
 from tqdm import tqdm
 
+from gan_kd.engine.board import Board
 from gan_kd.errors import RunError
 
 #: GluonCV's names in its log lines, for those of our losses that it has too.
@@ -47,9 +48,12 @@ def close_log() -> None:
 class MetricsFile:
     """metrics.jsonl: a JSON object a line; without times, so that a resumed run's equals the undisturbed one's."""
 
-    def __init__(self, path: Path, keep: int) -> None:
-        """Go on after the first `keep` bytes; what a killed run wrote after its last checkpoint is dropped."""
-        self.path = path
+    def __init__(self, path: Path, keep: int, board: Board | None = None) -> None:
+        """Go on after the first `keep` bytes; what a killed run wrote after its last checkpoint is dropped.
+
+        board: gets every record too.
+        """
+        self.path, self.board = path, board
         path.touch()
         with open(path, "r+b") as stream:
             stream.truncate(keep)
@@ -66,6 +70,8 @@ class MetricsFile:
                 stream.write(json.dumps(record) + "\n")
         except OSError as error:
             raise RunError(f"cannot write {self.path}: {error.strerror}; make room and go on with --resume") from error
+        if self.board is not None:
+            self.board.write(record)
 
 
 class Interval:
@@ -117,6 +123,11 @@ class Interval:
 def in_words(means: dict[str, float]) -> str:
     """Losses as GluonCV's log lines write them."""
     return ", ".join(f"{LOG_NAMES.get(name, name)}={value:.3f}" for name, value in means.items())
+
+
+def map_words(found: dict[str, list[float]]) -> str:
+    """Lists of one number a map, three digits each."""
+    return ", ".join(f"{name}={' '.join(f'{value:.3g}' for value in values)}" for name, values in found.items())
 
 
 def train_record(means: dict[str, float], **position: Any) -> dict[str, Any]:

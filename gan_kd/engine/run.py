@@ -18,6 +18,7 @@ from gan_kd.data.transforms import TrainTransform
 from gan_kd.distill.base import Distiller
 from gan_kd.engine import checkpoint
 from gan_kd.engine.arrays import average_statistics, prefixed, set_values, stripped, values
+from gan_kd.engine.board import Board
 from gan_kd.engine.contexts import open_contexts
 from gan_kd.engine.evaluate import evaluate, evaluate_params
 from gan_kd.engine.files import write_json
@@ -87,15 +88,26 @@ class _Run:
         saved = checkpoint.load_last(folder / "checkpoints")
         self.arrays, state = saved if saved else ({}, {"progress": {}, "metrics_bytes": 0, "teacher_map": None})
         self.progress = Progress(**state["progress"])
-        self.metrics = MetricsFile(folder / "metrics.jsonl", state["metrics_bytes"])
+        self.board = self._open_board() if recipe.train.tensorboard else None
+        self.metrics = MetricsFile(folder / "metrics.jsonl", state["metrics_bytes"], self.board)
         self.teacher_map: float | None = state["teacher_map"]
         self.teacher: Detector | None = None
         self.loader: Loader | None = None
 
     def close(self) -> None:
-        """End the loader's processes."""
+        """End the loader's processes and the event files."""
+        self._close_loader()
+        if self.board is not None:
+            self.board.close()
+
+    def _close_loader(self) -> None:
         if self.loader is not None:
             self.loader.close()
+
+    def _open_board(self) -> Board:
+        """TensorBoard's files, from where the run goes on."""
+        trained = [stage.trains for stage in self.recipe.stages.values()][self.progress.stage :]
+        return Board(self.folder / "tensorboard", {network: self.progress.step for network in trained[:1]})
 
     def all_stages(self) -> None:
         """Train what is left to train; raises Stopped after a Ctrl-C."""
@@ -127,7 +139,7 @@ class _Run:
         if self.progress.step:
             for part, parameters in _trained(networks).items():
                 set_values(parameters, stripped(part, self.arrays))
-        self.close()
+        self._close_loader()
         anchors = networks.detector.head.anchors(networks.detector.extractor.sizes)
         self.loader = Loader(
             self.train_set,

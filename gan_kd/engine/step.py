@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mxnet as mx
@@ -10,7 +10,8 @@ from mxnet import autograd, gluon, nd
 from mxnet.ndarray import NDArray
 
 from gan_kd.data.loader import TrainBatch
-from gan_kd.distill.base import Distiller, Maps
+from gan_kd.distill.base import Distiller, Maps, leaves, norms
+from gan_kd.distill.cosine_attention import similarity
 from gan_kd.engine.contexts import split
 from gan_kd.engine.loss import MultiBoxLoss, positives_scale
 from gan_kd.engine.optim import Optimisation, Position
@@ -76,16 +77,13 @@ class Step:
 
     def __call__(self, batch: TrainBatch, position: Position) -> dict[str, list[NDArray]]:
         """Train on one batch; returns the losses by name, one (1,) array a device that add up to the batch mean."""
-        # All copies first: on the CPU each waits until MXNet's queue is empty.
-        images, cls_targets, box_targets = [split(array, self.contexts) for array in batch]
-        scale = positives_scale(batch.cls_targets)
-        scales = [nd.array([scale], ctx=context, dtype=batch.cls_targets.dtype) for context in self.contexts]
+        images, targets = self._split(batch)
         teacher = [self._teacher_maps(x) for x in images]
         with autograd.record():
             through_head, student = zip(*[self._student_maps(x) for x in images])
         logs = self._update_distillers(teacher, student, len(batch.images), position)
         with autograd.record():
-            named = self._ssd_losses(through_head, zip(cls_targets, box_targets, scales))
+            named = self._ssd_losses(through_head, targets)
             for real, fake in zip(teacher, student):
                 for distiller in self.distillers:
                     for name, loss in distiller.losses(real, fake, len(batch.images)).items():
@@ -103,6 +101,45 @@ class Step:
         with autograd.train_mode():
             student = [self._student_maps(x)[1] for x in images]
         return self._update_distillers(teacher, student, len(batch.images), position)
+
+    def diagnose(self, batch: TrainBatch) -> dict[str, list[float]]:
+        """How the distillers stand beside the detection loss on a batch: lists of one number a compared map, by name.
+
+        `maps`: the side, cells. `attention_cosine`: similarity of student's and teacher's attention, mean over the
+        batch. `gradient_detection`: norm of the gradient of L_conf + L_loc at the map that the head takes, which with
+        the student's own head is the one before the adapter. And what each distiller tells, of the maps that it
+        compares. Waits for the devices; parameters, their gradients and BatchNorm's statistics stay.
+        """
+        images, targets = self._split(batch)
+        teacher = [self._teacher_maps(x) for x in images]
+        with autograd.train_mode():  # as in `warm_up`
+            through_head, student = zip(*[self._student_maps(x) for x in images])
+        cosines = [[nd.sum(similarity(*pair)) for pair in zip(real, fake)] for real, fake in zip(teacher, student)]
+        found = {
+            "maps": [m.shape[-1] for m in student[0]],
+            "attention_cosine": [
+                sum(float(part.asscalar()) for part in parts) / len(batch.images) for parts in zip(*cosines)
+            ],
+            "gradient_detection": self._detection_norms(through_head, targets),
+        }
+        for distiller in self.distillers:
+            found.update(distiller.diagnose(teacher, student, len(batch.images)))
+        return found
+
+    def _detection_norms(self, through_head: Sequence[Maps], targets: Sequence[Sequence[NDArray]]) -> list[float]:
+        inputs = [leaves(maps) for maps in through_head]
+        with autograd.record():
+            losses = self._ssd_losses(inputs, targets)
+        slopes = [autograd.grad([conf, loc], maps) for conf, loc, maps in zip(losses["conf"], losses["loc"], inputs)]
+        return norms([[maps[index] for index, _ in self.networks.pairs] for maps in slopes])
+
+    def _split(self, batch: TrainBatch) -> tuple[list[NDArray], list[tuple[NDArray, ...]]]:
+        """Images, and what the SSD loss compares with; one entry a device."""
+        # All copies first: on the CPU each waits until MXNet's queue is empty.
+        images, cls_targets, box_targets = [split(array, self.contexts) for array in batch]
+        scale = positives_scale(batch.cls_targets)
+        scales = [nd.array([scale], ctx=context, dtype=batch.cls_targets.dtype) for context in self.contexts]
+        return images, list(zip(cls_targets, box_targets, scales))
 
     def _teacher_maps(self, images: NDArray) -> Maps:
         """Outside `record` and in predict mode: the teacher's BatchNorm must not move either."""
@@ -130,7 +167,7 @@ class Step:
         return logs
 
     def _ssd_losses(
-        self, through_head: Sequence[Maps], targets: Iterable[tuple[NDArray, NDArray, NDArray]]
+        self, through_head: Sequence[Maps], targets: Sequence[Sequence[NDArray]]
     ) -> dict[str, list[NDArray]]:
         """L_conf and L_loc, one entry a device."""
         losses = [self.loss(*self.networks.detector.head(*maps), *rest) for maps, rest in zip(through_head, targets)]

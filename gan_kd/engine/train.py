@@ -13,7 +13,7 @@ from mxnet.ndarray import NDArray
 from tqdm import tqdm
 
 from gan_kd.data.loader import Loader, TrainBatch
-from gan_kd.engine.logs import Interval, MetricsFile, in_words, log, train_record
+from gan_kd.engine.logs import Interval, MetricsFile, in_words, log, map_words, train_record
 from gan_kd.engine.optim import Position
 from gan_kd.engine.step import Step
 from gan_kd.recipe import Stage, Train
@@ -105,6 +105,8 @@ class StageTrainer:
                 bar.update()
                 if progress.batch % self.train.log_interval == 0 or progress.batch == batches:
                     self._log(bar)
+                if progress.batch == batches and self.step.distillers:
+                    self._diagnose(batch)
                 if stop.asked:
                     break
         if progress.batch < batches:
@@ -140,6 +142,12 @@ class StageTrainer:
         self.metrics.write(train_record(means, **position, lr=self.step.optimisation.lr))
         self.interval.clear()
         self._ticked, self._batches_before = time.time(), self.progress.batch
+
+    def _diagnose(self, batch: TrainBatch) -> None:
+        """Once an epoch, on its last batch: how the distillers stand, map by map."""
+        position, found = self._position(), self.step.diagnose(batch)
+        log.info("[Epoch %d] Diagnosis: %s", position["epoch"], map_words(found))
+        self.metrics.write({"kind": "diagnosis", **position, **found})
 
     def _position(self) -> dict[str, Any]:
         """Where a line of metrics.jsonl stands; epochs count from 1 and warm-up epochs are 0 and below."""

@@ -70,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: str = "voc/mobilenet1
         text = f"{key}: {knobs[key].metadata['doc']}".replace("%", "%%")
         names = ("-j", flag) if flag == "--num-workers" else (flag,)
         parser.add_argument(*names, dest=key, metavar=key.rpartition(".")[2].upper(), help=text)
+    parser.add_argument("--tensorboard", action="store_true", help="train.tensorboard: event files in RUN/tensorboard")
     parser.add_argument("--epochs", metavar="N", help="each network's epochs in all, its stages keeping their shares")
     parser.add_argument("--lr", metavar="RATE", help="learning rate of every stage that uses SGD")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the recipe")
@@ -95,6 +96,8 @@ def overrides_from(args: argparse.Namespace) -> list[str]:
         value = getattr(args, key)
         if value is not None:
             overrides.append(_override(key, value) if key in ("data.root", "data.on_error") else f"{key}={value}")
+    if args.tensorboard:
+        overrides.append("train.tensorboard=true")
     overrides += args.set
     if args.epochs is None and args.lr is None:
         return overrides

@@ -233,6 +233,7 @@ class Train:
     contexts: list[str] = knob("devices: gpu:0, gpu:1, ... or cpu:0, ...", make=lambda: ["cpu:0"], in_hash=False)
     log_interval: int = knob("batches between log lines", 100, least=1, in_hash=False)
     val_interval: int = knob("epochs between evaluations; the last is always evaluated", 1, least=1)
+    tensorboard: bool = knob("write TensorBoard's event files too", False, in_hash=False)
     keep: int = knob("checkpoints kept, beside the best parameters", 3, least=1, in_hash=False)
 
 

@@ -60,7 +60,7 @@ def choose(run: Run) -> tuple[list[dict[str, Any]], int]:
 
 def detections(run: Run, samples: Sequence[dict[str, Any]], classes: Sequence[str], path: Path) -> bool:
     """Draw `samples` (from `choose`) as a JPEG, one row an image; False where none of them can be decoded."""
-    images = [(sample, image) for sample in samples for image in [_read(sample["path"])] if image is not None]
+    images = [(sample, image) for sample in samples for image in [read(sample["path"])] if image is not None]
     if not images:
         return False
     heights = [WIDTH * min(1.0, image.shape[0] / image.shape[1]) for _, image in images]
@@ -113,7 +113,7 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
     return shared / both if both > 0 else 0.0
 
 
-def _read(path: Path) -> np.ndarray | None:
+def read(path: Path) -> np.ndarray | None:
     """RGB uint8 (H,W,3), no wider than it is drawn; None where it is no image."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:

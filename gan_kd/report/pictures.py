@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_kd.report import page, photos, plots
+from gan_kd.report import attention, diagnosis, page, photos, plots
 from gan_kd.report.run import Network, Run
 
 
@@ -57,3 +57,31 @@ def curves(networks: Sequence[Network], folder: Path) -> list[page.Block]:
         drawn = draw(networks, folder / file)
         found.append(page.Figure(file, alt, caption) if drawn else page.Text(f"Not run here: {missing}."))
     return found
+
+
+def distillation(networks: Sequence[Network], folder: Path) -> list[page.Block]:
+    """What the adversary and its rivals did, map by map; nothing for a run without such records."""
+    (folder / "distillation.png").unlink(missing_ok=True)
+    if not diagnosis.draw(networks, folder / "distillation.png"):
+        return []
+    alt = "Critic gap, ratios of gradients, weights at the clamp and attention's similarity, one line a feature map"
+    caption = (
+        "Measured on the last batch of each epoch, one line a feature map: a loss whose gradient lies far below 1 "
+        "hardly moves the student there beside L_det = L_conf + L_loc, one above 1 outweighs it."
+    )
+    return [page.Section("Distillation, map by map"), page.Figure("distillation.png", alt, caption)]
+
+
+def attention_maps(run: Run, folder: Path, shown: bool) -> list[page.Block]:
+    """Where the networks look; `shown` False draws the maps without the images, and nothing is drawn without maps."""
+    (folder / "attention.jpg").unlink(missing_ok=True)
+    names, samples = attention.choose(run, shown)
+    if not attention.draw(names, samples, folder / "attention.jpg"):
+        return []
+    alt = f"Attention maps of {', '.join(names)} for the same validation images"
+    caption = (
+        "Bright: where the squares of a map, summed over its channels, are largest, each map on a scale of its own. "
+        "The maps are those that a network's head takes; a student that looks where its teacher does shows the "
+        "teacher's picture."
+    )
+    return [page.Section("Attention"), page.Figure("attention.jpg", alt, caption)]

@@ -70,7 +70,7 @@ def map_curves(networks: Sequence[Network], path: Path) -> bool:
     axes = figure.subplots()
     ends = []
     for network in networks:
-        step, value = _series(network.evals, lambda record: record.get("map"))
+        step, value = series(network.evals, lambda record: record.get("map"))
         colour = COLOURS[network.name]
         if step.size:
             axes.plot(step, value, color=colour, lw=1.8, marker="o", ms=2.5 if step.size > 1 else 5)
@@ -84,7 +84,7 @@ def map_curves(networks: Sequence[Network], path: Path) -> bool:
         return False
     axes.set(title="mAP on the validation images", ylabel="mAP (%)", xlabel=BATCHES)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
-    finish(axes, ends, _changes(networks))
+    finish(axes, ends, changes(networks))
     save(figure, path)
     return True
 
@@ -97,8 +97,7 @@ def losses(networks: Sequence[Network], path: Path) -> bool:
     panels = []
     for name in known:
         lines = [
-            (network, *_series(network.trains, lambda r, n=name: (r.get("losses") or {}).get(n)))
-            for network in networks
+            (network, *series(network.trains, lambda r, n=name: (r.get("losses") or {}).get(n))) for network in networks
         ]
         if any(step.size for _, step, _ in lines):
             panels.append((name, [line for line in lines if line[1].size]))
@@ -113,9 +112,9 @@ def losses(networks: Sequence[Network], path: Path) -> bool:
             ends.append((_curve(axes, step, value, COLOURS[network.name]), network.name, COLOURS[network.name]))
         values = np.concatenate([value for _, _, value in lines])
         if values.min() > 0 and values.max() > 5 * np.median(values):
-            _logarithmic(axes, values)
+            logarithmic(axes, values)
         axes.set(title=LOSSES.get(name, name), ylabel="loss", xlabel=BATCHES)
-        finish(axes, ends, _changes([network for network, _, _ in lines]))
+        finish(axes, ends, changes([network for network, _, _ in lines]))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     save(figure, path)
@@ -126,8 +125,8 @@ def losses(networks: Sequence[Network], path: Path) -> bool:
 def critic(networks: Sequence[Network], path: Path) -> bool:
     """D's mean score of the teacher's maps (real) and of the student's (fake), and their difference L_D."""
     records = [record for network in networks if network.name == "distilled" for record in network.trains]
-    real, fake = (_series(records, lambda record, k=key: record.get(k)) for key in ("critic_real", "critic_fake"))
-    step, loss = _series(records, lambda record: (record.get("losses") or {}).get("critic"))
+    real, fake = (series(records, lambda record, k=key: record.get(k)) for key in ("critic_real", "critic_fake"))
+    step, loss = series(records, lambda record: (record.get("losses") or {}).get("critic"))
     if not (real[0].size and fake[0].size and step.size):
         return False
     figure = Figure(figsize=(8.6, 2.9), layout="constrained")
@@ -154,7 +153,7 @@ def learning_rate(networks: Sequence[Network], path: Path) -> bool:
     axes = figure.subplots()
     ends, seen = [], []
     for index, network in enumerate(networks):
-        step, value = _series(network.trains, lambda record: record.get("lr"))
+        step, value = series(network.trains, lambda record: record.get("lr"))
         if step.size:
             # Schedules are often equal: later lines are thinner, so that those below them can be seen.
             width = 1.6 + 1.2 * (len(networks) - 1 - index)
@@ -165,9 +164,9 @@ def learning_rate(networks: Sequence[Network], path: Path) -> bool:
         return False
     rates = np.concatenate(seen)
     if rates.max() > 5 * rates.min():
-        _logarithmic(axes, rates)
+        logarithmic(axes, rates)
     axes.set(title="learning rate", ylabel="learning rate", xlabel=BATCHES)
-    finish(axes, ends, _changes(networks))
+    finish(axes, ends, changes(networks))
     save(figure, path)
     return True
 
@@ -210,7 +209,7 @@ def seed_curves(runs: Sequence[Sequence[Network]], path: Path) -> bool:
     ends = []
     for name, colour in COLOURS.items():
         lines = [
-            _series(n.evals, lambda record: record.get("map")) for networks in runs for n in networks if n.name == name
+            series(n.evals, lambda record: record.get("map")) for networks in runs for n in networks if n.name == name
         ]
         lines = [line for line in lines if line[0].size]
         for step, value in lines:
@@ -229,7 +228,7 @@ def seed_curves(runs: Sequence[Sequence[Network]], path: Path) -> bool:
     return True
 
 
-def _series(records: Sequence[dict[str, Any]], get: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray]:
+def series(records: Sequence[dict[str, Any]], get: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray]:
     """Steps and finite values of `get(record)`, float64 (n,) each, in the order of the file."""
     pairs = [(number(record.get("step")), number(get(record))) for record in records]
     kept = [(step, value) for step, value in pairs if step is not None and value is not None]
@@ -249,10 +248,10 @@ def _curve(axes: Axes, step: np.ndarray, value: np.ndarray, colour: str) -> floa
     return float(mean[-1])
 
 
-def _logarithmic(axes: Axes, values: np.ndarray) -> None:
-    """A logarithmic y axis of three decades at most: the last rates of a cosine are as good as zero."""
+def logarithmic(axes: Axes, values: np.ndarray, decades: int = 3) -> None:
+    """A logarithmic y axis of so many decades at most: the last rates of a cosine are as good as zero."""
     top, low = 1.6 * values.max(), values[values > 0].min() / 1.3
-    low = max(low, top / 1000)
+    low = max(low, top / 10**decades)
     digits = "1" if top > 50 * low else "125"
     axes.set_yscale("log")
     axes.set_ylim(low, top)
@@ -260,14 +259,14 @@ def _logarithmic(axes: Axes, values: np.ndarray) -> None:
         which(lambda y, _: f"{y:g}" if f"{y:e}"[0] in digits else "")
 
 
-def _changes(networks: Sequence[Network]) -> list[tuple[float, str]]:
+def changes(networks: Sequence[Network]) -> list[tuple[float, str]]:
     """Where a later stage of the distilled network starts, and its name, as `finetune`."""
-    changes: list[tuple[float, str]] = []
+    found: list[tuple[float, str]] = []
     records = [record for network in networks if network.name == "distilled" for record in network.trains]
     for before, after in zip(records, records[1:]):
         if before.get("stage") != after.get("stage") and number(before.get("step")) is not None:
-            changes.append((float(before["step"]), str(after.get("stage"))))
-    return changes
+            found.append((float(before["step"]), str(after.get("stage"))))
+    return found
 
 
 def finish(axes: Axes, ends: Sequence[tuple[float, str, str]], changes: Sequence[tuple[float, str]]) -> None:

@@ -29,7 +29,7 @@ def number(value: Any) -> float | None:
 
 @dataclass
 class Network:
-    """A network of a run. `trains`, `evals`: lines of metrics.jsonl; `best`, `eval`: its files or {}."""
+    """A network of a run. `trains`, `evals`, `diagnoses`: lines of metrics.jsonl; `best`, `eval`: its files or {}."""
 
     name: str
     planned: bool
@@ -37,6 +37,7 @@ class Network:
     evals: list[dict[str, Any]]
     best: dict[str, Any]
     eval: dict[str, Any]
+    diagnoses: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def final_map(self) -> float | None:
@@ -167,6 +168,7 @@ def read_run(folder: Path) -> Run:
             [record for record in own if record.get("kind") == "eval"],
             _json(folder / name / "best.json", problems),
             _json(folder / name / "eval.json", problems),
+            [record for record in own if record.get("kind") == "diagnosis"],
         )
     return Run(folder, recipe, _environment(folder / "environment.json", problems), networks, problems)
 

@@ -78,7 +78,9 @@ def blocks(run: Run, folder: Path, photos: bool = True) -> list[page.Block]:
         *(page.Text(text, "note") for text in _remarks(run, networks)),
         *_published(run),
         *pictures.detections(run, folder, photos),
+        *pictures.attention_maps(run, folder, photos),
         *pictures.curves(networks, folder),
+        *pictures.distillation(networks, folder),
         *_evidence(run, networks, folder),
     ]
 

@@ -12,7 +12,15 @@ from gan_kd.report.run import NETWORKS, Run, leaves, read_run
 from gan_kd.report.single import count, lead_gained, percent, setting
 
 # Keys that may differ between seeds of one recipe without making them another experiment.
-FREE = ("train.seed", "train.contexts", "train.num_workers", "train.log_interval", "train.keep", "data.root")
+FREE = (
+    "train.seed",
+    "train.contexts",
+    "train.num_workers",
+    "train.log_interval",
+    "train.tensorboard",
+    "train.keep",
+    "data.root",
+)
 REMARK = (
     "mAP on the validation images, which also chose the best epoch. ±: standard deviation over the seeds "
     "(n − 1). Difference and lead are counted seed by seed."

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gan_kd.distill.cosine_attention import CosineAttention, attention
+from gan_kd.distill.cosine_attention import CosineAttention, attention, similarity
 
 SHAPES = [(3, 8, 6, 6), (3, 5, 2, 2), (3, 4, 1, 1)]
 
@@ -33,6 +33,14 @@ def test_attention_has_unit_length():
     np.testing.assert_allclose(lengths, 1, rtol=1e-6)
 
 
+def test_similarity_of_maps_whose_channels_differ():
+    rng = np.random.default_rng(0)
+    one, other = rng.standard_normal((3, 8, 6, 6)), rng.standard_normal((3, 2, 6, 6))
+    a, b = ((x**2).sum(axis=1).reshape(3, -1) for x in (one, other))
+    expected = [u @ v / np.linalg.norm(u) / np.linalg.norm(v) for u, v in zip(a, b)]
+    np.testing.assert_allclose(similarity(mx.nd.array(one), mx.nd.array(other)).asnumpy(), expected, rtol=1e-5)
+
+
 def test_loss_equals_the_definition():
     teacher, student = maps(0), maps(1)
     loss = CosineAttention(weight=2.5).losses(teacher, student, batch_size=3)["cosine_attention"]
@@ -54,6 +62,19 @@ def test_devices_add_up_to_the_batch_mean():
         for rows in (slice(0, 2), slice(2, 3))
     ]
     assert sum(parts) == pytest.approx(whole, rel=1e-5)
+
+
+def test_diagnosis_is_the_norm_of_the_losss_gradient():
+    teacher, student = maps(0), maps(1, requires_grad=True)
+    distiller = CosineAttention(2.5)
+    with autograd.record():
+        loss = distiller.losses(teacher, student, 3)["cosine_attention"]
+    loss.backward()
+    expected = [np.linalg.norm(m.grad.asnumpy()) for m in student]
+    devices = [[m[rows] for m in student] for rows in (slice(0, 2), slice(2, 3))]
+    real = [[m[rows] for m in teacher] for rows in (slice(0, 2), slice(2, 3))]
+    assert distiller.diagnose(real, devices, 3) == {"gradient_cosine_attention": pytest.approx(expected, rel=1e-4)}
+    assert expected[0] > 0
 
 
 def test_gradient_passes_finite_differences():

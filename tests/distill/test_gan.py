@@ -116,6 +116,51 @@ def test_unit_slopes_count_every_map_alike():
         np.testing.assert_allclose(unit, raw * np.linalg.norm(unit) / np.linalg.norm(raw), rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("contexts", [[CPU], [mx.cpu(0), mx.cpu(1)]])
+def test_diagnosis_gap_bound_and_gradient(contexts):
+    gan = distiller(contexts, norm="none", weight=0.5)
+    gan.clamp()
+    found = gan.diagnose(maps(0, contexts), maps(1, contexts), BATCH)
+    [teacher], [student] = maps(0), maps(1, grad=True)
+    gan = distiller(norm="none", weight=0.5)
+    gan.clamp()
+    expected = [f.mean() - r.mean() for r, f in zip(scores(gan, teacher), scores(gan, student))]
+    np.testing.assert_allclose(found["critic_gap"], expected, rtol=1e-4, atol=1e-7)
+    at_bound = []
+    for critic in gan.dnet.discriminators:
+        values = np.concatenate([p.data().asnumpy().ravel() for p in critic.collect_params().values()])
+        at_bound.append((np.abs(values) == np.float32(0.03)).mean())
+    assert found["critic_at_bound"] == pytest.approx(at_bound) and 0.05 < at_bound[0] < 0.3
+    with autograd.record():
+        score = 0.5 * sum(s.mean() for s in gan.dnet(*student))
+    score.backward()
+    lengths = [np.linalg.norm(m.grad.asnumpy()) for m in student]
+    assert found["gradient_adversarial"] == pytest.approx(lengths, rel=1e-4)
+
+
+def test_the_clamped_scales_of_batchnorm_count_at_the_bound_and_its_statistics_do_not():
+    gan = distiller(clamp=0.5)
+    gan.clamp()
+    found = gan.diagnose(maps(0), maps(1), BATCH)["critic_at_bound"]
+    for critic, share in zip(gan.dnet.discriminators, found):  # the scales alone are as large, in the first two maps
+        sizes = {name: p.data().size for name, p in critic.collect_params().items() if p.grad_req != "null"}
+        assert share == pytest.approx(sum(n for name, n in sizes.items() if "gamma" in name) / sum(sizes.values()))
+    assert found[0] > found[2] == 0
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_diagnosis_leaves_the_critic_as_it_was(norm):
+    """A gradient through D moves its BatchNorms' running statistics, which are in every checkpoint."""
+    gan = distiller(norm=norm)
+    gan.update(maps(0), maps(1), BATCH, HERE)
+    before = {name: array.asnumpy() for name, array in gan.state().items()}
+    gan.diagnose(maps(2), maps(3), BATCH)
+    after = gan.state()
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        np.testing.assert_array_equal(array, after[name].asnumpy(), err_msg=name)
+
+
 def test_every_weight_is_clamped_after_the_step_and_statistics_are_not():
     gan = distiller(clamp=0.03)
     before = max(np.abs(w).max() for w in weights(gan).values())

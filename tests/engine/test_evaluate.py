@@ -229,6 +229,24 @@ def test_eval_json(detector, recipe, dataset, tmp_path):
     assert cv2.imread(sample["image"]).shape[:2] == (record.height, record.width)
 
 
+def test_eval_json_has_attention_of_some_images(recipe, dataset, tmp_path):
+    """A student with adapters: its maps are those behind them. One in three of the samples, from the image alone."""
+    mx.random.seed(1)
+    student = build_detector("mobilenet0.25", SIZE, CLASSES, "mobilenet0.5", recipe.eval)
+    path = tmp_path / "best.params"
+    student_meta = {"network": "distilled", "head": "teacher", "head_backbone": "mobilenet0.5", "adapters": True}
+    save_detector(student, path, {**META, **student_meta})
+    samples = evaluate_params(recipe, path, [mx.cpu()], progress=False)["samples"]
+    assert [index for index, sample in enumerate(samples) if "attention" in sample] == [0, 3]
+    pixels = ValTransform(SIZE)(dataset.image(3))[0]
+    maps = student.adapters(*student.extractor(mx.nd.array(pixels[None])))
+    assert len(samples[3]["attention"]) == 2
+    for m, rows in zip(maps, samples[3]["attention"]):
+        energy = (m.asnumpy()[0] ** 2).sum(axis=0)
+        expected = 255 * energy / energy.max()
+        np.testing.assert_allclose([list(bytes.fromhex(row)) for row in rows], expected, atol=0.51)
+
+
 def test_a_class_without_ground_truth_is_none(recipe, tmp_path):
     three = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, classes=[*CLASSES, "cow"]))
     path = tmp_path / "best.params"

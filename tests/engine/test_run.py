@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from gan_kd.engine import checkpoint
+from tests.engine import test_board
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A run of every stage in seconds: 6 batches an epoch, logged every 2.
@@ -24,6 +25,7 @@ SMALL = {
     "train.batch_size": 4,
     "train.log_interval": 2,
     "train.num_workers": 1,
+    "train.tensorboard": "true",
     "distill.gan.width": 8,
     "distill.gan.warmup_epochs": 1,
     "stages.teacher.epochs": 1,
@@ -135,6 +137,23 @@ def test_every_stage_is_in_the_metrics(undisturbed):
 
 
 @pytest.mark.slow
+def test_every_epoch_with_distillers_is_diagnosed(undisturbed):
+    found = [line for line in records(undisturbed[0]) if line["kind"] == "diagnosis"]
+    assert [(line["stage"], line["epoch"], line["batch"], line["step"]) for line in found] == [
+        ("adversarial", 0, 6, 6), ("adversarial", 1, 6, 12), ("adversarial", 2, 6, 18),
+    ]  # fmt: skip
+    assert {len(value) for line in found for value in line.values() if isinstance(value, list)} == {6}
+    log = (run_folder(undisturbed[0]) / "train.log").read_text()
+    assert f"[Epoch 2] Diagnosis: maps=8 4 2 1 1 1, attention_cosine={found[2]['attention_cosine'][0]:.3g} " in log
+
+
+@pytest.mark.slow
+def test_tensorboard_has_the_metrics(undisturbed):
+    events = test_board.read(run_folder(undisturbed[0]) / "tensorboard")
+    assert events == test_board.expected(records(undisturbed[0]))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stage, epoch", [("teacher", 1), ("adversarial", 2)])
 def test_killed_and_resumed_equals_undisturbed(undisturbed, tmp_path, stage, epoch):
     _, code = interrupted(tmp_path, signal.SIGKILL, in_the_middle_of(stage, epoch))
@@ -142,6 +161,7 @@ def test_killed_and_resumed_equals_undisturbed(undisturbed, tmp_path, stage, epo
     done = train(tmp_path, "--resume")
     assert done.returncode == 0, done.stderr
     assert_same(results(undisturbed[0]), results(tmp_path))
+    assert test_board.read(run_folder(tmp_path) / "tensorboard") == test_board.expected(records(undisturbed[0]))
 
 
 @pytest.mark.slow

@@ -3,8 +3,10 @@
 import mxnet as mx
 import numpy as np
 import pytest
+from mxnet import autograd
 
 from gan_kd.data.loader import TrainBatch
+from gan_kd.distill.cosine_attention import attention
 from gan_kd.engine.networks import build_distillers, build_student, build_teacher
 from gan_kd.engine.optim import Optimisation, Position
 from gan_kd.engine.step import Step
@@ -149,3 +151,86 @@ def test_an_uneven_split_keeps_the_batch_mean():
     losses = step(batch(step.networks, size=3), HERE)
     assert [len(parts) for parts in losses.values()] == [2, 2]
     assert all(np.isfinite(p.asscalar()) for parts in losses.values() for p in parts)
+
+
+def everything(step):
+    """All that a run goes on from, in a fixed order: parameters with BatchNorm's statistics and gradients on every
+    device, the optimisers' moments."""
+    found = []
+    for block in (step.networks.detector, step.networks.bridge, step.networks.teacher, dnet(step)):
+        for p in block.collect_params().values() if block is not None else ():
+            found += [*p.list_data(), *(p.list_grad() if p.grad_req != "null" else ())]
+    for state in (step.optimisation.state(), *(distiller.state() for distiller in step.distillers)):
+        found += state.values()
+    return [array.asnumpy() for array in found]
+
+
+def assert_equal(before, after):
+    assert len(before) == len(after)
+    for a, b in zip(before, after):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("head", ["teacher", "student"])
+def test_a_run_with_diagnoses_is_the_run_without(head):
+    ends = []
+    for diagnosed in (False, True):
+        step = setting(("gan", "cosine_attention", "feature_imitation"), head=head)
+        step.networks.hybridize()
+        mx.random.seed(3)
+        np.random.seed(3)
+        for seed, train in enumerate((step.warm_up, step, step)):
+            losses = train(batch(step.networks, seed), HERE)
+            if diagnosed:
+                step.diagnose(batch(step.networks, seed))
+        drawn = [mx.nd.random.uniform(shape=3).asnumpy(), np.random.rand(3)]
+        values = [part.asnumpy() for parts in losses.values() for part in parts]
+        ends.append([*everything(step), *values, *drawn])
+    assert len(ends[0]) > 300
+    assert_equal(*ends)
+
+
+@pytest.mark.parametrize("contexts", [[CPU], [mx.cpu(0), mx.cpu(1)]])
+def test_a_diagnosis_leaves_everything_as_it_is(contexts):
+    step = setting(contexts=contexts)
+    step.networks.hybridize()
+    step(batch(step.networks), HERE)
+    before = everything(step)
+    step.diagnose(batch(step.networks, 1))
+    assert_equal(before, everything(step))
+
+
+def test_diagnosis_against_the_definitions():
+    step = setting(("gan", "cosine_attention"))
+    whole = batch(step.networks)
+    found = step.diagnose(whole)
+    detector, images = step.networks.detector, mx.nd.array(whole.images)
+    teacher = step.networks.teacher(images)
+    with autograd.train_mode():
+        student = detector.adapters(*detector.extractor(images))
+    assert found["maps"] == [8, 4, 2, 1, 1, 1]
+    cosines = [(attention(s).asnumpy() * attention(t).asnumpy()).sum(axis=1).mean() for s, t in zip(student, teacher)]
+    assert found["attention_cosine"] == pytest.approx(cosines, rel=1e-4)
+    for m in student:
+        m.attach_grad()
+    with autograd.record():
+        scale = mx.nd.array([1 / (whole.cls_targets > 0).sum()])
+        conf, loc = step.loss(*detector.head(*student), *map(mx.nd.array, whole[1:]), scale)
+        total = conf + loc
+    total.backward()
+    assert found["gradient_detection"] == pytest.approx([np.linalg.norm(m.grad.asnumpy()) for m in student], rel=1e-3)
+    assert {"critic_gap", "critic_at_bound", "gradient_adversarial", "gradient_cosine_attention"} <= set(found)
+    assert {len(values) for values in found.values()} == {6}
+
+
+def test_two_devices_diagnose_what_one_does():
+    found = []
+    for contexts in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
+        step = setting(contexts=contexts)
+        for block in (step.networks.detector, step.networks.teacher, dnet(step)):
+            block.cast("float64")
+        whole = batch(step.networks)
+        images = np.tile(whole.images[: BATCH // 2], (2, 1, 1, 1))  # as in `gradients`
+        found.append(step.diagnose(TrainBatch(*(a.astype("float64") for a in whole._replace(images=images)))))
+    for name, values in found[0].items():
+        assert found[1][name] == pytest.approx(values, rel=1e-5, abs=1e-9), name

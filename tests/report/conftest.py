@@ -78,8 +78,34 @@ def records(name: str, best: float, rng: np.random.Generator) -> list[dict[str, 
             value = best * (1 - float(np.exp(-4 * step / total)))
             ap = {label: value + shift for label, shift in zip(CLASSES, (4.0, 1.0, -5.0))}
             position = {"stage": stage, "trains": name, "epoch": epoch, "step": step}
+            if stage == "adversarial":
+                found.append({"kind": "diagnosis", **position, "batch": 40, **diagnosis(epoch)})
             found.append({"kind": "eval", **position, "map": value, "ap": ap})
     return found
+
+
+def diagnosis(epoch: int) -> dict[str, list[float]]:
+    """Lists of one number a map: the 2x2 map's critic, which has no BatchNorm, far ahead of the others."""
+    return {
+        "maps": [16, 8, 2, 1],
+        "attention_cosine": [0.6 + 0.08 * epoch, 0.8, 0.9, 1.0],
+        "gradient_detection": [0.4, 0.3, 0.2, 0.0],  # no object of the last map's size in the batch
+        "gradient_adversarial": [1e-4 * epoch, 2e-4, 0.5, 0.01],
+        "critic_gap": [0.01 * epoch, 0.02, 20.0 * epoch, 0.5],
+        "critic_at_bound": [0.05, 0.04, 0.1 * epoch, 0.2],
+        "gradient_cosine_attention": [1e-3, 2e-3, 2e-3, 0.0],
+    }
+
+
+def attention(shift: int) -> list[list[str]]:
+    """An 8x8 and a 4x4 map, bright in a sixteenth of their area, as eval.json keeps them."""
+    maps = []
+    for side in (8, 4):
+        cells = np.full((side, side), 20, np.uint8)
+        part, column = side // 4, (1 + shift) % 4 * side // 4
+        cells[part : 2 * part, column : column + part] = 255
+        maps.append([row.tobytes().hex() for row in cells])
+    return maps
 
 
 def samples(folder: Path, jitter: float, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -151,6 +177,8 @@ def write_run(root: Path, seed: int = 233, networks: tuple[str, ...] = ("teacher
             "last_map": final["map"] - 0.5,
         }
         measured["samples"] = samples(images, 20 / (MAPS[name] - 55), np.random.default_rng(5))
+        for sample in measured["samples"][:2]:
+            sample["attention"] = attention(len(name))
         (folder / name / "eval.json").write_text(json.dumps(measured))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder

@@ -52,10 +52,11 @@ def test_a_whole_run(run_folder: Callable[..., Path]) -> None:
     assert path == folder / "report" / "report.html"
     html, markdown = path.read_text(), (folder / "report" / "report.md").read_text()
     reader = Reader(html)
-    assert len(reader.loads) == 6 and all(load.startswith("data:image/") for load in reader.loads)
+    assert len(reader.loads) == 8 and all(load.startswith("data:image/") for load in reader.loads)
     assert "url(" not in html and "@import" not in html
     pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", markdown)
-    assert pictures == ["detections.jpg", "ap.png", "map.png", "losses.png", "critic.png", "lr.png"]
+    drawn = ["detections.jpg", "attention.jpg", "ap.png", "map.png", "losses.png", "critic.png", "lr.png"]
+    assert pictures == [*drawn, "distillation.png"]
     links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)]+)\)", markdown)
     assert all((folder / "report" / unquote(target)).is_file() for target in (*pictures, *links)) and len(links) == 3
     values = {name: json.loads((folder / name / "eval.json").read_text())["map"] for name in ("baseline", "distilled")}
