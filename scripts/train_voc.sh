@@ -1,18 +1,30 @@
 #!/usr/bin/env bash
-# Train on VOC: the paper's MobileNet1.0 <- ResNet50 on GPUs 0 and 1, or with --demo on drawn images on any machine.
-# Further arguments go to `python -m gan_kd train`.
+# Train a row of the paper's table 1 on GPUs 0 and 1: bash scripts/train_voc.sh [ROW] [OPTION...]
+# ROW is a recipe of gan_kd/recipes/voc without the folder, such as resnet18_v1-vgg16_atrous, mobilenetv2_1.0 or
+# teacher-resnet50_v1; without it MobileNet1.0 <- ResNet50. With --demo drawn images on any machine.
+# Options go to `python -m gan_kd train`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/row.sh
 
-recipe=(--recipe voc/mobilenet1.0-resnet50_v1)
+recipe=voc/mobilenet1.0-resnet50_v1 row=""
+case ${1--} in
+    -*) ;;
+    *)
+        row=$1 recipe=voc/$1
+        require_row voc "$row"
+        shift ;;
+esac
 arguments=()
 for argument in "$@"; do
-    if [ "$argument" = --demo ]; then
-        recipe=(--recipe demo)
-    else
+    if [ "$argument" != --demo ]; then
         arguments+=("$argument")
+    elif [ -z "$row" ]; then
+        recipe=demo
+    else
+        echo "error: --demo is a recipe of its own; leave out $row or --demo" >&2 && exit 2
     fi
 done
 
 bash scripts/setup.sh
-exec .venv/bin/python -m gan_kd train "${recipe[@]}" ${arguments[@]+"${arguments[@]}"}
+exec .venv/bin/python -m gan_kd train --recipe "$recipe" ${arguments[@]+"${arguments[@]}"}

@@ -71,8 +71,9 @@ def build_student(recipe: Recipe, classes: Sequence[str], network: str, teacher:
     """The student before its training, as `network`: baseline, control or distilled. On the CPU.
 
     All three start from the same backbone and the same draw. With distill.head teacher, control and distilled carry
-    adapters and a trainable copy of the teacher's head (paper, section 3: the head is "trained further"); with
-    student, their own head, and the adapters serve the distillers alone.
+    adapters and a trainable copy of the teacher's head (paper, section 3: the head is "trained further") with its
+    anchors, which may be others than the baseline's (ResNet50 on COCO); with student, their own head, and the adapters
+    serve the distillers alone.
     """
     seed_everything(recipe.train.seed)
     extractor, head = split(zoo.build(recipe.student.backbone, recipe.data.size, classes, recipe.student.init))
@@ -89,6 +90,15 @@ def build_student(recipe: Recipe, classes: Sequence[str], network: str, teacher:
         require_equal_sizes(extractor, source)
         return Networks(_detector(recipe, extractor, new_head(teacher.head), needed), source, pairs)
     return Networks(_detector(recipe, extractor, head), source, pairs, needed)
+
+
+def head_in_words(recipe: Recipe, network: str, student: Detector, teacher: Detector) -> str:
+    """Which head a control or distilled student has, for the log."""
+    if recipe.distill.head == "teacher":
+        return f"the {network} student has the teacher's head and anchors"
+    own, other = (net.head.anchors(net.extractor.sizes) for net in (student, teacher))
+    why = "distill.head is student" if np.array_equal(own, other) else "the teacher's is for other maps or anchors"
+    return f"the {network} student has its own head: {why}"
 
 
 def build_distillers(

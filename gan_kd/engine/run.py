@@ -24,7 +24,14 @@ from gan_kd.engine.evaluate import evaluate, evaluate_params
 from gan_kd.engine.files import write_json
 from gan_kd.engine.folder import commit, open_folder
 from gan_kd.engine.logs import MetricsFile, close_log, log, log_to
-from gan_kd.engine.networks import build_distillers, build_student, build_teacher, describe, fetch_weights
+from gan_kd.engine.networks import (
+    build_distillers,
+    build_student,
+    build_teacher,
+    describe,
+    fetch_weights,
+    head_in_words,
+)
 from gan_kd.engine.optim import Optimisation
 from gan_kd.engine.saved import load_detector, save_detector
 from gan_kd.engine.step import Networks, Step
@@ -133,6 +140,8 @@ class _Run:
             if self.recipe.needs_teacher:
                 self._require_teacher()
             networks = build_student(self.recipe, classes, stage.trains, self.teacher)
+            if self.teacher is not None and stage.trains != "baseline":
+                log.info(head_in_words(self.recipe, stage.trains, networks.detector, self.teacher))
         for block in (networks.detector, networks.bridge, networks.teacher):
             if block is not None:
                 block.collect_params().reset_ctx(self.contexts)

@@ -119,6 +119,9 @@ def _check_devices(recipe: Recipe) -> None:
 def _check_eval(recipe: Recipe) -> None:
     if recipe.eval.metric == "coco" and recipe.data.dataset != "coco":
         raise UsageError(f"eval.metric coco needs data.dataset coco, not {recipe.data.dataset} (use voc07 or voc10)")
+    measured = recipe.data.val if recipe.data.holdout is None else recipe.data.train
+    if recipe.eval.metric == "coco" and len(measured) > 1:
+        raise UsageError(f"eval.metric coco counts one split, not {', '.join(measured)} (use voc07 or voc10)")
     if recipe.eval.post_nms > recipe.eval.nms_topk:
         raise UsageError(f"eval.post_nms {recipe.eval.post_nms} is above eval.nms_topk {recipe.eval.nms_topk}")
 

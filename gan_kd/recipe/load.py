@@ -66,11 +66,17 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
 
 
 def show(name: str | None = None) -> str:
-    """The shipped recipes, a line each, or one recipe resolved: YAML with the documentation of every knob."""
+    """The shipped recipes, a line each, or one recipe resolved: YAML with the documentation of every knob.
+
+    A line holds name, description, and the cell of a published table that the recipe reproduces.
+    """
     if name is not None:
         return to_yaml(load(name), docs=True)
-    width = max(map(len, names()))
-    return "".join(f"{name:<{width}}  {load(name).description}\n" for name in names())
+    shipped = [load(name) for name in names()]
+    width = max(len(recipe.name) for recipe in shipped)
+    words = max(len(recipe.description) for recipe in shipped)
+    lines = [f"{it.name:<{width}}  {it.description:<{words}}  {it.published or ''}" for it in shipped]
+    return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
 def find(name: str, folder: Path, shipped: Path = SHIPPED, what: str = "recipe") -> Path:

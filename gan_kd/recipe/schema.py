@@ -62,6 +62,10 @@ class Published:
     row: str = knob("student, as the table writes it")
     column: str = knob("teacher or method, as the table writes it")
 
+    def __str__(self) -> str:
+        """As in 'table 1: MobileNetV1 <- ResNet50'."""
+        return f"table {self.table}: {self.row}" + (" alone" if self.column == "none" else f" <- {self.column}")
+
 
 @dataclass(frozen=True)
 class Demo:
@@ -195,7 +199,9 @@ class Distill:
     """What the student learns from the teacher."""
 
     head: str = knob(
-        "predictors of the distilled student: teacher's or its own", "teacher", choices=("teacher", "student")
+        "predictors and anchors of the distilled student: teacher's or its own",
+        "teacher",
+        choices=("teacher", "student"),
     )
     adapter: str = knob(
         "1x1 convolutions where channels differ: linear, or relu (the teacher's maps are activations, never negative)",

@@ -156,7 +156,7 @@ def read_run(folder: Path) -> Run:
     problems: list[str] = []
     records = _records(folder / "metrics.jsonl", problems)
     planned = {stage["trains"] for stage in recipe["stages"].values()}
-    if recipe["teacher"].get("weights"):
+    if recipe["teacher"].get("weights") and planned & {"control", "distilled"}:
         planned.add("teacher")
     networks = {}
     for name in NETWORKS:

@@ -89,8 +89,10 @@ def headline(run: Run) -> str:
     """The finding in one or two sentences, or how far the run is."""
     maps = {name: run.networks[name].map for name in NETWORKS}
     if run.difference is None:
-        missing = [name for name in ("teacher", "baseline", "distilled") if maps[name] is None]
+        missing = [name for name in ("teacher", "baseline", "distilled") if _wanting(run, name)]
         known = [f"{name} {value:.1f}" for name, value in maps.items() if value is not None]
+        if known and not missing:
+            return f"Without distillation: {', '.join(known)} % mAP."
         so_far = f" So far: {', '.join(known)} % mAP." if known else ""
         return f"Not complete: {', '.join(missing)} without an mAP.{so_far}"
     side = "above" if run.difference >= 0 else "below"
@@ -104,6 +106,11 @@ def headline(run: Run) -> str:
     if run.gap_closed is None:
         return text + ", no more than the student alone: there was no lead to gain."
     return text + (f": {lead_gained(run)} of the teacher's lead was gained." if run.difference > 0 else ".")
+
+
+def _wanting(run: Run, network: str) -> bool:
+    """Whether a network that the recipe has is without an mAP."""
+    return run.networks[network].planned and run.networks[network].map is None
 
 
 def _tiles(run: Run, networks: Sequence[Network]) -> page.Tiles:
@@ -163,7 +170,8 @@ def _published(run: Run) -> list[page.Block]:
     row = published.for_recipe(run.recipe)
     if row is None:
         return [page.Text("Published: the recipe names no row of a published table to compare with.", "note")]
-    title = f"Published table {row.table}, {row.row} ← {row.column} ({row.caption})"
+    cell = f"{row.row} alone" if row.column == "none" else f"{row.row} ← {row.column}"
+    title = f"Published table {row.table}, {cell} ({row.caption})"
     recipe, lines = from_dict(run.recipe), []
     for name in ("teacher", "baseline", "distilled"):
         here = run.networks[name].map

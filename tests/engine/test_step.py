@@ -7,7 +7,7 @@ from mxnet import autograd
 
 from gan_kd.data.loader import TrainBatch
 from gan_kd.distill.cosine_attention import attention
-from gan_kd.engine.networks import build_distillers, build_student, build_teacher
+from gan_kd.engine.networks import build_distillers, build_student, build_teacher, head_in_words
 from gan_kd.engine.optim import Optimisation, Position
 from gan_kd.engine.step import Step
 from gan_kd.recipe import Data, Distill, Gan, Optimizer, Recipe, Stage, Student, Teacher
@@ -89,6 +89,13 @@ def test_the_adapters_learn_whichever_head_is_used():
 
 def test_the_students_own_head_is_exported_without_adapters():
     assert setting(head="student").networks.detector.adapters is None
+
+
+@pytest.mark.parametrize("head, words", [("teacher", "teacher's head and anchors"), ("student", "head is student")])
+def test_the_log_says_which_head(head, words):
+    teacher = build_teacher(recipe(head), CLASSES)
+    student = build_student(recipe(head), CLASSES, "distilled", teacher).detector
+    assert head_in_words(recipe(head), "distilled", student, teacher).endswith(words)
 
 
 def test_warm_up_trains_the_critic_alone():

@@ -95,6 +95,26 @@ def test_perfect_detections(annotation_file, truth):
     assert {round(value, 6) for value in result.ap.values() if not math.isnan(value)} == {100.0}
 
 
+@pytest.mark.parametrize("crowd", [1, 0])
+def test_detections_on_a_crowd_are_neither_hits_nor_false(truth, tmp_path, crowd):
+    classes = class_names(truth)
+    region = max(truth["annotations"], key=lambda entry: entry["area"])
+    entries = [{**entry, "iscrowd": crowd * (entry is region)} for entry in truth["annotations"]]
+    annotations = tmp_path / "instances.json"
+    annotations.write_text(json.dumps({**truth, "annotations": entries}))
+    detections = detections_of(truth, classes)
+    name = next(entry["name"] for entry in truth["categories"] if entry["id"] == region["category_id"])
+    x, y, w, h = region["bbox"]
+    quarters = [
+        [x + i * w / 2, y + j * h / 2, x + (i + 1) * w / 2 - 1, y + (j + 1) * h / 2 - 1] for i, j in np.ndindex(2, 2)
+    ]
+    rows = [[*box, classes.index(name), 0.95] for box in quarters]
+    detections[region["image_id"]] = np.concatenate([detections[region["image_id"]], rows])
+    result = measure(annotations, classes, detections)
+    assert (result.ap[name] == pytest.approx(100)) is bool(crowd)
+    assert result.summary["AP"] == pytest.approx(100) or not crowd
+
+
 def test_only_the_images_given_count(annotation_file, truth):
     classes = class_names(truth)
     detections = detections_of(truth, classes)
