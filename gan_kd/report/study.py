@@ -42,15 +42,17 @@ def make_study_report(plan: Plan, out: Path | None = None) -> Path:
     if out is not None:
         _copy_evidence(plan, out)
     baseline = next(arm for arm in arms if arm.label == plan.study.baseline)
+    control = next((arm for arm in arms if arm.label == plan.study.control), None)
     colours = {arm.label: PALETTE[i % len(PALETTE)] for i, arm in enumerate(arms)}
     drawn = study_plots.curves(arms, colours, folder / "map.png")
     compared = study_plots.differences(arms, baseline, colours, folder / "differences.png")
     blocks = [
         *([page.Text(plan.study.description)] if plan.study.description else []),
         page.Text(finding(arms, baseline), "lead"),
+        *([page.Text(finding([arm for arm in arms if arm is not baseline], control), "lead")] if control else []),
         *(page.Text(text, "warning") for text in warnings(arms, baseline)),
         page.Section("Arms"),
-        _arms(arms, baseline, colours),
+        _arms(arms, baseline, control, colours),
         page.Text(REMARK.format(baseline=baseline.label) + _teacher(arms), "note"),
         *([_differences_figure(baseline)] if compared else []),
         page.Section("Seed by seed"),
@@ -101,24 +103,25 @@ def _interval(interval: Interval | None, between: str = " ") -> str:
     return mean if isnan(interval.low) else f"{mean}{between}[{low}, {high}]"
 
 
-def _arms(arms: Sequence[Arm], baseline: Arm, colours: dict[str, str]) -> page.Table:
+def _arms(arms: Sequence[Arm], baseline: Arm, control: Arm | None, colours: dict[str, str]) -> page.Table:
+    compared = [(baseline, LAST), (baseline, BEST), *([(control, LAST)] if control else [])]
     rows = []
     for arm in arms:
-        own = arm is baseline
+        own = "baseline" if arm is baseline else "control"
         rows.append((
             arm.label,
             *(mean_spread(arm.maps(which)) if arm.maps(which) else DASH for which in (LAST, BEST)),
             f"{len(arm.maps(LAST))} of {len(arm.cells)}",
-            *("baseline" if own else _interval(arm.interval(baseline, which), "\n") for which in (LAST, BEST)),
+            *(own if arm is other else _interval(arm.interval(other, which), "\n") for other, which in compared),
             count(arm.first("parameters")),
             count(arm.first("macs")),
             _head(arm),
             arm.status,
         ))  # fmt: skip
-    last, best = (f"− {baseline.label},\n{which} epoch" for which in (LAST, BEST))
+    differences = (f"− {other.label},\n{which} epoch" for other, which in compared)
     maps = ("mAP %,\nlast epoch", "mAP %,\nbest epoch")
-    head = ("arm", *maps, "seeds", last, best, "parameters", "MACs", "head", "status")
-    return page.Table(head, rows, "lrrrrrrrll", colours)
+    head = ("arm", *maps, "seeds", *differences, "parameters", "MACs", "head", "status")
+    return page.Table(head, rows, "lrrr" + "r" * len(compared) + "rrll", colours)
 
 
 def _head(arm: Arm) -> str:

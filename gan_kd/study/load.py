@@ -39,8 +39,11 @@ def _check(study: Study) -> None:
                 f"arms.{label}: a label is of letters, digits and _ . + -, begins with one of the first two, "
                 "and is not teacher"
             )
-    if study.baseline not in study.arms:
-        raise UsageError(f"baseline {study.baseline} is not an arm{nearest(study.baseline, study.arms)}")
+    for key, named in (("baseline", study.baseline), ("control", study.control)):
+        if named is not None and named not in study.arms:
+            raise UsageError(f"{key} {named} is not an arm{nearest(named, study.arms)}")
+    if study.control == study.baseline:
+        raise UsageError(f"control {study.control} is the baseline; name another arm, or none")
     if not study.seeds:
         raise UsageError("seeds is empty: name at least one, better three")
     for seed in study.seeds:

@@ -23,6 +23,9 @@ class Study:
     baseline: str = knob("label of the arm that differences are counted against")
     seeds: list[int] = knob("each arm runs once with each", least=0, most=2**32 - 1)
     description: str = knob("what it asks, on one line", "")
+    control: str | None = knob(
+        "label of an arm to compare the others with as well: all but their method; or null", None
+    )
     teacher: StudyTeacher | None = knob(
         "trained first, its best.params being teacher.weights of all arms; or null", None
     )

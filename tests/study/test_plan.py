@@ -74,6 +74,8 @@ def test_folders_below_the_current_one_are_named_from_it(here: Path) -> None:
         ("gan: gan.yaml", "gan: dmo", "there is no recipe dmo (did you mean demo?)"),
         ("gan: gan.yaml", "gan: none.yaml", "none and gan would both run in runs/none/1: recipe none is given twice"),
         ("baseline: none", "baseline: nonne", "study.yaml: baseline nonne is not an arm (did you mean none?)"),
+        ("baseline: none", "baseline: none\ncontrol: gen", "study.yaml: control gen is not an arm (did you mean gan?)"),
+        ("baseline: none", "baseline: none\ncontrol: none", "study.yaml: control none is the baseline"),
         ("[1, 2]", "[1, 2, 1]", "study.yaml: seeds names 1 twice"),
         ("[1, 2]", "[]", "study.yaml: seeds is empty"),
         ("[1, 2]", "[1, -2]", "study.yaml: seeds[1] is -2, but has to be at least 0"),
