@@ -92,7 +92,8 @@ def headline(run: Run) -> str:
         missing = [name for name in ("teacher", "baseline", "distilled") if _wanting(run, name)]
         known = [f"{name} {value:.1f}" for name, value in maps.items() if value is not None]
         if known and not missing:
-            return f"Without distillation: {', '.join(known)} % mAP."
+            lacking = "distillation" if maps["distilled"] is None else "a baseline to compare with"
+            return f"Without {lacking}: {', '.join(known)} % mAP."
         so_far = f" So far: {', '.join(known)} % mAP." if known else ""
         return f"Not complete: {', '.join(missing)} without an mAP.{so_far}"
     side = "above" if run.difference >= 0 else "below"

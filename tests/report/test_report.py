@@ -75,6 +75,13 @@ def test_the_same_run_gives_the_same_report(run_folder: Callable[..., Path], tmp
     assert one == two
 
 
+def test_a_distilled_student_without_a_baseline(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder(networks=("teacher", "distilled"))
+    make_report(folder)
+    text = (folder / "report" / "report.md").read_text()
+    assert "**Without a baseline to compare with: teacher" in text and ", distilled" in text
+
+
 def test_a_run_under_way(run_folder: Callable[..., Path]) -> None:
     folder = run_folder(networks=("teacher", "baseline"))
     (folder / "baseline" / "eval.json").unlink()
