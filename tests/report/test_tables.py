@@ -175,7 +175,8 @@ def test_own_baseline_comes_first_and_a_seed_counts_once(tmp_path: Path) -> None
 
 
 def test_a_control_student_beside_changes_no_cell(tmp_path: Path) -> None:
-    one = write(tmp_path, 1, {"control": 77.5, "distilled": 78.0}, recipe=f"{ONE}-control")[1]
+    place = "published={table: 1, row: MobileNetV1, column: ResNet50}"  # which the shipped recipe leaves to others
+    one = write(tmp_path, 1, {"control": 77.5, "distilled": 78.0}, (place,), recipe=f"{ONE}-control")[1]
     cell = rows(tmp_path, one)[("1", "MobileNetV1", "ResNet50", "0")]
     assert (cell[0], cell[1], cell[6]) == ("77.7", "78.00", "measured")
 
