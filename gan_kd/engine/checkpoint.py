@@ -16,6 +16,8 @@ import mxnet as mx
 from mxnet.ndarray import NDArray
 
 from gan_kd.engine.files import sha256, write_folder
+from gan_kd.models import params_file
+from gan_kd.untrusted import read_json
 
 ARRAYS, STATE = "arrays.params", "state.json"
 
@@ -45,10 +47,12 @@ def load_last(folder: Path) -> tuple[dict[str, NDArray], dict[str, Any]] | None:
     """
     for path in reversed(_by_age(folder)):
         try:
-            state = json.loads((path / STATE).read_text())
+            state = read_json(path / STATE)
             if state["sha256"] == sha256(path / ARRAYS):
-                return mx.nd.load(str(path / ARRAYS)), state
-        except (OSError, ValueError, KeyError, mx.MXNetError):
+                arrays = params_file.load(path / ARRAYS)
+                if isinstance(arrays, dict):
+                    return arrays, state
+        except (OSError, ValueError, KeyError, TypeError, mx.MXNetError):
             pass
         logging.getLogger(__name__).warning("%s is damaged; going on from the checkpoint before it", path)
     return None
