@@ -19,12 +19,12 @@ def read_bytes(path: Path, most: int) -> bytes:
     reading could wait forever.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        file = os.fstat(stream.fileno())
+        if not stat.S_ISREG(file.st_mode):
             raise ValueError("not a regular file")
-        content = stream.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"larger than {most / 1e6:g} MB")
-    return content
+        if file.st_size > most:
+            raise ValueError(f"larger than {most / 1e6:g} MB")
+        return stream.read(file.st_size)  # not `most`: Python takes the memory before it reads
 
 
 def read_json(path: Path, most: int = SMALL) -> Any:

@@ -22,7 +22,8 @@ CLASSES = (
 )  # fmt: skip
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
-_LARGEST_LIST, _LARGEST_XML = 100_000_000, 10_000_000  # bytes; a million images, and 40,000 objects in one
+_LARGEST_LIST, _LARGEST_XML = 100_000_000, 10_000_000  # bytes; some million images, some 40,000 objects
+_MOST_OBJECTS = 10_000
 
 
 class VOCSplit:
@@ -104,13 +105,16 @@ def _parse(xml: Path) -> ElementTree.Element:
     parser.StartDoctypeDeclHandler = _refuse_doctype
     try:
         parser.Parse(read_bytes(xml, _LARGEST_XML), True)
-        return builder.close()
+        root = builder.close()
     except FileNotFoundError:
         raise Flaw("does not exist, but its image is in the split") from None
     except OSError as error:
         raise Flaw(f"cannot be read ({error.strerror})") from None
     except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: an encoding that Python does not know
         raise Flaw(f"is not XML ({error})") from None
+    if sum(1 for _ in root.iter("object")) > _MOST_OBJECTS:
+        raise Flaw(f"has more than {_MOST_OBJECTS} objects")
+    return root
 
 
 def _refuse_doctype(*_: object) -> None:

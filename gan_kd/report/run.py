@@ -6,6 +6,7 @@ named in `Run.problems`, so that the page can say so.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterable
@@ -23,8 +24,11 @@ NETWORKS = ("teacher", "baseline", "control", "distilled")
 
 def number(value: Any) -> float | None:
     """`value` as a float, None where it is absent or not finite (an mAP of NaN was not measured)."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    with contextlib.suppress(OverflowError):  # a whole number beyond 1e308
+        if math.isfinite(value):
+            return float(value)
     return None
 
 
@@ -149,7 +153,8 @@ def read_run(folder: Path) -> Run:
     try:
         recipe = dataclasses.asdict(from_dict(read(source)))
     except UsageError as error:
-        raise UsageError(f"{source} is not the recipe of a run; copy it back from where the run was made ({error})") from None
+        advice = "copy it back from where the run was made"
+        raise UsageError(f"{source} is not the recipe of a run; {advice} ({error})") from None
     problems: list[str] = []
     records = _records(folder / "metrics.jsonl", problems)
     planned = {stage["trains"] for stage in recipe["stages"].values()}
@@ -241,8 +246,16 @@ def _records(path: Path, problems: list[str]) -> list[dict[str, Any]]:
         except ValueError:
             broken += index < len(lines) - 1
             continue
-        if isinstance(record, dict):
+        if isinstance(record, dict) and _is_typed(record):
             records.append(record)
+        else:
+            broken += record is not None
     if broken:
         problems.append(f"metrics.jsonl: {broken} unreadable line(s) left out")
     return records
+
+
+def _is_typed(record: dict[str, Any]) -> bool:
+    """Whether the values of a line of metrics.jsonl are of the types that the report counts on."""
+    kinds = {str: ("kind", "stage", "trains"), int: ("epoch", "step", "batch"), dict: ("losses", "ap"), list: ("maps",)}
+    return all(isinstance(record.get(key, kind()), kind) for kind, keys in kinds.items() for key in keys)
