@@ -62,7 +62,7 @@ class StopSignal:
             leave_terminal()
         # Not `print`: the signal may have come in the middle of one.
         name = signal.Signals(number).name
-        os.write(2, f"\n{name}: saving what was computed; a second signal ends at once\n".encode())
+        os.write(2, f"\n{name}: saving and ending; a second signal ends at once\n".encode())
         if not self._held:
             raise Stopped
 

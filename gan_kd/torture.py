@@ -20,6 +20,7 @@ import numpy as np
 
 from gan_kd import compat  # noqa: F401
 from gan_kd.errors import INTERRUPTED
+from gan_kd.stop import StopSignal
 
 ABOUT = """Make a small undisturbed run of all stages, then make it again N times, each time ended by a signal at a
 random moment and resumed, and compare metrics.jsonl byte by byte and every array of every params file. The last line
@@ -88,7 +89,8 @@ def main(argv: Sequence[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks are too small for more
     equal = -1
     try:
-        equal = torture(folder, arguments.kills, arguments.seed)
+        with StopSignal():
+            equal = torture(folder, arguments.kills, arguments.seed)
     except Difference as error:
         print(f"error: the undisturbed run: {error}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -114,8 +116,11 @@ def torture(folder: Path, kills: int, seed: int) -> int:
     (folder / f"{NAME}.yaml").write_text(RECIPE)
     calm = Trial(folder / "undisturbed")
     started = time.monotonic()
-    calm.start()
-    calm.finish()
+    try:
+        calm.start()
+        calm.finish()
+    finally:
+        calm.close()
     seconds = time.monotonic() - started
     records = calm.records()
     print(f"undisturbed: {seconds:.1f} s, {records} records", flush=True)
@@ -231,7 +236,7 @@ class Trial:
             return None
         return Blow(way, where)
 
-    def _records(self) -> int:
+    def records(self) -> int:
         """Lines of metrics.jsonl."""
         try:
             return (self.run / "metrics.jsonl").read_bytes().count(b"\n")

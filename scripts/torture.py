@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Small runs killed at random moments and resumed must equal an undisturbed one: python scripts/torture.py --kills 50"""
+"""Small runs, killed at random moments and resumed, must equal an undisturbed one; --help tells the rest."""
 
 import sys
 from pathlib import Path
