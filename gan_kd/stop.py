@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import stat
+import sys
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -20,6 +21,7 @@ class Stopped(KeyboardInterrupt):
 class StopSignal:
     """While entered, a signal of these raises Stopped in the main thread, or inside `held` waits for `check`.
 
+    Python drops what is raised in a finaliser, as MXNet's arrays have them; then it is raised again a moment later.
     A second one acts as if this were not there: it ends the process at once. Signals that the process was started to
     ignore (SIGHUP after nohup) stay ignored.
     """
@@ -27,17 +29,22 @@ class StopSignal:
     def __init__(self) -> None:
         self.asked = False
         self._held = 0
+        self._dropped = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._ask)
+        self._alarm_before = signal.signal(signal.SIGALRM, self._alarm)
+        self._hook_before, sys.unraisablehook = sys.unraisablehook, self._unraisable
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._release()
+        self._dropped = False
+        sys.unraisablehook = self._hook_before
+        signal.signal(signal.SIGALRM, self._alarm_before)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -49,13 +56,14 @@ class StopSignal:
             self._held -= 1
 
     def check(self) -> None:
-        """Raise Stopped where a signal asked for it: inside `held`, or where a finaliser swallowed it."""
+        """Raise Stopped where a signal asked for it."""
         if self.asked:
+            self._dropped = False
             raise Stopped
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-        self.__exit__()
+        self._release()
         # A shell that loses its terminal sends this to its jobs once more: that is no second request.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if number == signal.SIGHUP:
@@ -64,6 +72,22 @@ class StopSignal:
         name = signal.Signals(number).name
         os.write(2, f"\n{name}: saving and ending; a second signal ends at once\n".encode())
         if not self._held:
+            raise Stopped
+
+    def _release(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _unraisable(self, dropped: Any) -> None:
+        if dropped.exc_type is not Stopped:
+            self._hook_before(dropped)
+            return
+        self._dropped = True
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+    def _alarm(self, number: int, frame: FrameType | None) -> None:
+        if self._dropped and not self._held:
+            self._dropped = False
             raise Stopped
 
 

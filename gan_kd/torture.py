@@ -67,13 +67,6 @@ class Moment(NamedTuple):
         return Moment(int(rng.integers(1, records + 1)), rng.uniform(0, seconds / records))
 
 
-class Blow(NamedTuple):
-    """What was done to a run, and how far it was then."""
-
-    way: str
-    where: str
-
-
 def main(argv: Sequence[str]) -> int:
     """Run as the arguments say; 0 where all runs are equal, 1 where not, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python scripts/torture.py", description=ABOUT)
@@ -127,9 +120,8 @@ def torture(folder: Path, kills: int, seed: int) -> int:
     equal = 0
     for number in range(1, kills + 1):
         trial = Trial(folder / f"{number:03d}")
-        blow = None
         try:
-            blow = trial.suffer(np.random.default_rng([seed, number]), seconds, records)
+            trial.suffer(np.random.default_rng([seed, number]), seconds, records)
             trial.finish()
             compare(calm.run, trial.run)
         except Difference as error:
@@ -140,7 +132,7 @@ def torture(folder: Path, kills: int, seed: int) -> int:
             shutil.rmtree(trial.folder)
         finally:
             trial.close()
-        print(f"{number}/{kills} {f'{blow.way}, {blow.where}' if blow else 'no blow'}: {result}", flush=True)
+        print(f"{number}/{kills} {trial.blow}: {result}", flush=True)
     return equal
 
 
@@ -153,6 +145,7 @@ class Trial:
         self.output = folder / "output.txt"
         self.process: subprocess.Popen | None = None
         self.settings = [f"data.root={folder / 'data'}"]
+        self.blow = "not struck"
 
     def start(self) -> None:
         """Start the run, or go on with it where it has begun."""
@@ -195,7 +188,7 @@ class Trial:
         if code != 0 or "report: " not in self.printed():
             raise Difference(f"it ended with exit code {code} and not with its report (see {self.output})")
 
-    def suffer(self, rng: np.random.Generator, seconds: float, records: int) -> Blow:
+    def suffer(self, rng: np.random.Generator, seconds: float, records: int) -> None:
         """Start the run, strike it at a random moment, and start it again where that ended it.
 
         A run that is over before it is struck begins anew, to be struck earlier.
@@ -203,38 +196,37 @@ class Trial:
         way = str(rng.choice(WAYS))
         policy = str(rng.choice(["restart", "stop"]))
         self.settings.append(f"train.on_worker_failure={policy}")
-        while True:
-            self.start()
-            blow = self._strike(way, Moment.draw(rng, seconds, records))
-            if blow is not None:
-                break
-            seconds *= 0.9
+        self.start()
+        while not self._strike(way, Moment.draw(rng, seconds, records)):
             self.wait()
             shutil.rmtree(self.folder)
             self.folder.mkdir()
-        self._go_on(blow.way, policy)
-        return blow
+            seconds *= 0.9
+            self.start()
+        self._go_on(way, policy)
 
-    def _strike(self, way: str, moment: Moment) -> Blow | None:
+    def _strike(self, way: str, moment: Moment) -> bool:
+        """Whether there was something to strike when the moment came."""
         assert self.process is not None
         while self.records() < moment.records:
             if self.process.poll() is not None:
-                return None
+                return False
             time.sleep(0.005)
         until = time.monotonic() + moment.seconds
         while time.monotonic() < until or (way == KILL_WORKER and not _workers(self.process.pid)):
             if self.process.poll() is not None:
-                return None
+                return False
             time.sleep(0.005)
         victims = _workers(self.process.pid) if way == KILL_WORKER else [self.process.pid]
         if not victims or self.process.poll() is not None:
-            return None
+            return False
         where = self._where()
         try:
             os.kill(victims[-1], signal.SIGTERM if way == STOP_RUN else signal.SIGKILL)
         except ProcessLookupError:  # a worker that ended meanwhile
-            return None
-        return Blow(way, where)
+            return False
+        self.blow = f"{way}, {where}"
+        return True
 
     def records(self) -> int:
         """Lines of metrics.jsonl."""
