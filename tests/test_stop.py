@@ -1,4 +1,4 @@
-"""Signals that ask for an end: raised, held back, dropped by a finaliser, sent twice, ignored, from a closed terminal."""
+"""Signals that ask for an end: raised, held back, dropped by a finaliser, sent twice, ignored, of a lost terminal."""
 
 import os
 import pty
