@@ -25,9 +25,21 @@ def train(argv: list[str]) -> int:
     from gan_kd import compat
 
     compat.set_default_threads(recipe.train.num_workers)
-    from gan_kd.engine.run import train as run
+    from gan_kd.stop import Stopped, StopSignal
 
-    return INTERRUPTED if run(recipe, arguments.save_prefix, arguments.resume) is None else 0
+    try:
+        with StopSignal() as stop:
+            from gan_kd.engine.run import train as run
+
+            run(recipe, arguments.save_prefix, arguments.resume, stop)
+    except Stopped:
+        from gan_kd.shell import command_line
+
+        # What was stopped before its recipe was written has nothing to resume.
+        begun = (arguments.save_prefix / recipe.name / str(recipe.train.seed) / "recipe.yaml").is_file()
+        resume = ["--resume"] if begun and not arguments.resume else []
+        print(f"stopped and saved; go on with: {command_line('train', *argv, *resume)}")
+    return 0
 
 
 def evaluate(argv: list[str]) -> int:

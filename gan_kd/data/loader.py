@@ -12,8 +12,9 @@ import numpy as np
 
 from gan_kd.data.images import reducible
 from gan_kd.data.transforms import TrainTransform, ValTransform, render
-from gan_kd.data.workers import Pool, Slot
+from gan_kd.data.workers import Pool, Slot, WorkerPolicy
 from gan_kd.errors import RunError, UsageError, UserError
+from gan_kd.recipe import Train
 
 
 class TrainBatch(NamedTuple):
@@ -40,6 +41,11 @@ class Dataset(Protocol):
     def label(self, index: int, /) -> np.ndarray: ...
 
 
+def worker_policy(train: Train) -> WorkerPolicy:
+    """What a recipe says of loader workers that fail."""
+    return WorkerPolicy(train.worker_timeout, train.on_worker_failure == "restart")
+
+
 class Loader:
     """Batches made by `num_workers` processes, or by this one if that is 0: slower, with full tracebacks.
 
@@ -47,8 +53,9 @@ class Loader:
     for evaluation the order is the data set's and the last batch is shorter. Workers live until `close()`,
     the end of the context or of the program, or garbage collection.
 
-    Raises UsageError where the images do not fill one training batch. Iterating raises RunError where an
-    image cannot be prepared or a worker dies or hangs; a UserError of the data set is passed on.
+    Raises UsageError where the images do not fill one training batch. Iterating raises RunError where an image cannot
+    be prepared, WorkerFailure where a worker dies or hangs and the policy gives up; a UserError of the data set is
+    passed on.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class Loader:
         num_workers: int,
         seed: int,
         train: bool,
+        policy: WorkerPolicy = WorkerPolicy(),  # noqa: B008  (immutable)
     ) -> None:
         if train and len(dataset) < batch_size:
             raise UsageError(
@@ -68,7 +76,7 @@ class Loader:
         self._size = batch_size
         self._train = train
         shapes = [(batch_size, *shape) for shape in self._samples.shapes]
-        self._pool = Pool(self._samples.write, shapes, num_workers) if num_workers else None
+        self._pool = Pool(self._samples.write, shapes, num_workers, policy, self._samples.name) if num_workers else None
         self._slot = [] if num_workers else [np.empty(shape, np.float32) for shape in shapes]
 
     def __len__(self) -> int:
@@ -83,6 +91,10 @@ class Loader:
             return np.arange(samples)
         drawn = np.random.default_rng([self._samples.seed, epoch]).permutation(samples)
         return drawn[: len(self) * self._size]
+
+    def images(self, epoch: int, batch: int) -> list[str]:
+        """Paths of the images of a batch, which counts from 0, in order."""
+        return [self._samples.name(index) for index in self.order(epoch)[batch * self._size : (batch + 1) * self._size]]
 
     def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Any]:
         """The batches of an epoch (a number from 0) from `start_batch` on, TrainBatch or ValBatch.
@@ -131,6 +143,10 @@ class _Samples(NamedTuple):
         anchors = len(self.transform.targets)
         return [image, (anchors,), (anchors, 4)]
 
+    def name(self, index: int) -> str:
+        """The file of a sample's image."""
+        return str(self.dataset.records[index].image)
+
     def write(self, slot: Slot, row: int, epoch: int, index: int) -> None:
         try:
             if isinstance(self.transform, ValTransform):
@@ -140,9 +156,8 @@ class _Samples(NamedTuple):
         except UserError:
             raise
         except Exception as error:
-            file = self.dataset.records[index].image
             problem = f"{type(error).__name__}: {error}"
-            raise RunError(f"{file}: cannot be made ready for the network: {problem}") from error
+            raise RunError(f"{self.name(index)}: cannot be made ready for the network: {problem}") from error
 
     def _write_train(self, slot: Slot, row: int, epoch: int, index: int, transform: TrainTransform) -> None:
         # index + 1, since [seed, epoch, 0] seeds like [seed, epoch], from which the order is drawn

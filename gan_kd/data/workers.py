@@ -8,6 +8,8 @@ not matter.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import mmap
 import os
 import pickle
@@ -16,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from multiprocessing import Pipe, connection
 from typing import Callable, NamedTuple
 
@@ -24,23 +28,49 @@ import cv2
 import numpy as np
 
 from gan_kd.errors import RunError, UserError
+from gan_kd.stop import SIGNALS
 
-TIMEOUT = 120.0  # seconds that a worker may take for its share of a batch
+log = logging.getLogger("gan_kd")
 _SLOTS = 3  # batches in memory: the one in use, and two that the workers fill meanwhile
 
 Slot = list[np.ndarray]  # the arrays of one batch
 # (slot, row, epoch, index) -> None writes sample `index` into a row of the slot; raises UserError.
 Task = Callable[[Slot, int, int, int], None]
+_TRIES = 3  # workers that may fail one after another at the same share of a batch
+_NAMED = 3  # samples in a message
+
+
+class WorkerFailure(RunError):
+    """A worker died or hung, and no other is started in its place."""
+
+
+class WorkerPolicy(NamedTuple):
+    """What is done about a worker that dies, or makes nothing for `timeout` seconds while it is waited for.
+
+    restart: another takes its place and makes the same samples, so that the batches stay the same.
+    """
+
+    timeout: float = 120.0
+    restart: bool = True
 
 
 class Pool:
     """Workers that share each batch, every one making every n-th sample.
 
-    task: picklable, importable without the caller's script; shapes: of a batch's float32 arrays.
-    Raises RunError where a worker dies or takes longer than `TIMEOUT`; the pool is closed then.
+    task: picklable, importable without the caller's script; shapes: of a batch's float32 arrays; name: of a sample,
+    for messages. Raises WorkerFailure where the policy wants no restart, or three workers fail at the same samples;
+    the pool is closed then.
     """
 
-    def __init__(self, task: Task, shapes: Sequence[tuple[int, ...]], num_workers: int) -> None:
+    def __init__(
+        self,
+        task: Task,
+        shapes: Sequence[tuple[int, ...]],
+        num_workers: int,
+        policy: WorkerPolicy,
+        name: Callable[[int], str],
+    ) -> None:
+        self._policy, self._name = policy, name
         job = pickle.dumps((task, shapes))
         offset = _SLOTS * sum(4 * int(np.prod(shape)) for shape in shapes)
         file = _anonymous_file(offset + len(job))
@@ -48,12 +78,10 @@ class Pool:
         memory[offset:] = job
         self._slots = _slots(memory, shapes)
         self._workers: list[_Worker] = []
-        self.close = weakref.finalize(self, _stop, self._workers)  # also at the end of the program
-        try:
-            for _ in range(num_workers):
-                self._workers.append(_start(file, offset))
-        finally:
-            os.close(file)
+        self._start = partial(_start, file, offset)
+        self.close = weakref.finalize(self, _stop, self._workers, file)  # also at the end of the program
+        for _ in range(num_workers):
+            self._workers.append(self._start())
         self._asked = 0  # batches since the workers were started
         self._made = [0] * num_workers  # by each worker, its share of these
         self._run: object | None = None
@@ -82,10 +110,9 @@ class Pool:
         samples = list(enumerate(indices.tolist()))
         self._asked += 1
         for number, worker in enumerate(self._workers):
-            try:
-                worker.pipe.send((slot, epoch, samples[number :: len(self._workers)]))
-            except OSError:
-                self._mourn(worker)
+            worker.shares.append((slot, epoch, samples[number :: len(self._workers)]))
+            with contextlib.suppress(OSError):  # it is dead, which `_await` finds
+                worker.pipe.send(worker.shares[-1])
 
     def _await(self, batches: int) -> UserError | None:
         """Waits until every worker has made its share of so many batches; returns the first error in them."""
@@ -94,36 +121,69 @@ class Pool:
             late = [number for number, made in enumerate(self._made) if made < batches]
             if not late:
                 return first
-            ready = connection.wait([self._workers[number].pipe for number in late], TIMEOUT)
-            if not ready:
-                self.close()
-                raise RunError(
-                    f"{len(late)} data loader workers made nothing for {TIMEOUT:.0f} s: see whether the data "
-                    "set's disk answers, or set train.num_workers=0 to load without workers"
-                )
+            ready = connection.wait([self._workers[number].pipe for number in late], self._policy.timeout)
             for number in late:
                 worker = self._workers[number]
-                if worker.pipe in ready:
+                if not ready:
+                    self._replace(number, f"made nothing for {self._policy.timeout:g} s")
+                elif worker.pipe in ready:
                     try:
                         first = worker.pipe.recv() or first
                     except (EOFError, OSError):
-                        self._mourn(worker)
-                    self._made[number] += 1
+                        self._replace(number, worker.death())
+                    else:
+                        worker.shares.popleft()
+                        worker.failed = 0
+                        self._made[number] += 1
 
-    def _mourn(self, worker: _Worker) -> None:
+    def _replace(self, number: int, what: str) -> None:
+        """Start another worker in the place of one that `what` is said of, and ask it for all that is still to make."""
+        worker = self._workers[number]
+        message = f"data loader worker {number + 1} of {len(self._workers)} (process {worker.process.pid}) {what}"
+        message += f", with {self._in_words(worker.shares[0])} in hand"
+        if not self._policy.restart or worker.failed + 1 == _TRIES:
+            self.close()
+            if self._policy.restart:
+                message += f", as {_TRIES - 1} did before it at the same images"
+            raise WorkerFailure(
+                f"{message}: look at the memory, the data set's disk and these images, or load without workers "
+                "(train.num_workers=0)"
+            )
+        log.warning("%s: another takes its place", message)
+        _end(worker)
+        other = self._workers[number] = self._start()
+        other.shares, other.failed = worker.shares, worker.failed + 1
+        for share in other.shares:
+            with contextlib.suppress(OSError):
+                other.pipe.send(share)
+
+    def _in_words(self, share: _Share) -> str:
+        """The samples of a share by name, or some of them."""
+        names = [self._name(index) for _, index in share[2]]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        return (", ".join(names[:_NAMED]) or "no image") + more
+
+
+_Share = tuple[int, int, list[tuple[int, int]]]  # slot, epoch, (row, index) of each sample
+
+
+class _Worker:
+    """A process, what it has been asked for and not made yet, and how many failed before it at the first of these."""
+
+    def __init__(self, process: subprocess.Popen, pipe: connection.Connection) -> None:
+        self.process, self.pipe = process, pipe
+        self.shares: deque[_Share] = deque()
+        self.failed = 0
+
+    def death(self) -> str:
+        """How it died, in words."""
         try:
-            code: object = worker.process.wait(5)
+            code = self.process.wait(5)
         except subprocess.TimeoutExpired:
-            code = "unknown"
-        self.close()
-        starved = code in (-signal.SIGKILL, -signal.SIGBUS)
-        hint = ", mostly for lack of memory: use fewer workers or a smaller batch" if starved else ""
-        raise RunError(f"data loader worker {worker.process.pid} died with exit code {code}{hint}")
-
-
-class _Worker(NamedTuple):
-    process: subprocess.Popen
-    pipe: connection.Connection
+            return "went away"
+        cause = f" ({signal.Signals(-code).name})" if code < 0 else ""
+        hint = ", mostly for lack of memory" if code in (-signal.SIGKILL, -signal.SIGBUS) else ""
+        return f"died with exit code {code}{cause}{hint}"
 
 
 def _start(file: int, offset: int) -> _Worker:
@@ -133,25 +193,33 @@ def _start(file: int, offset: int) -> _Worker:
         f"import sys; sys.path[:] = {[str(folder) for folder in sys.path]!r}; "
         f"from gan_kd.data import workers; workers.work({theirs.fileno()}, {file}, {offset})"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=subprocess.DEVNULL,
-        pass_fds=(theirs.fileno(), file),
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        start_new_session=True,  # Ctrl-C in a terminal is for the parent alone, which ends its workers itself
-    )
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(), file),
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,  # Ctrl-C in a terminal is for the parent alone, which ends its workers itself
+        )
+    except OSError as error:
+        raise WorkerFailure(f"a data loader worker cannot be started ({error.strerror}): use fewer") from error
     theirs.close()
     return _Worker(process, ours)
 
 
-def _stop(workers: list[_Worker]) -> None:
+def _stop(workers: list[_Worker], file: int) -> None:
     """Ends the workers at once: they hold nothing that could be lost."""
     for worker in workers:
         worker.process.kill()
     while workers:
-        worker = workers.pop()
-        worker.process.wait()
-        worker.pipe.close()
+        _end(workers.pop())
+    os.close(file)
+
+
+def _end(worker: _Worker) -> None:
+    worker.process.kill()
+    worker.process.wait()
+    worker.pipe.close()
 
 
 def _anonymous_file(size: int) -> int:
@@ -179,7 +247,8 @@ def _slots(memory: mmap.mmap, shapes: Sequence[tuple[int, ...]]) -> list[Slot]:
 
 def work(pipe_number: int, file: int, offset: int) -> None:
     """A worker's life: makes what it is asked for until its pipe closes, as it does when the parent dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:  # they may be sent to all processes of a job, whose main one decides
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     memory = mmap.mmap(file, 0)
     task, shapes = pickle.loads(memory[offset:])

@@ -10,25 +10,31 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import mxnet as mx
 from mxnet.ndarray import NDArray
 
-from gan_kd.engine.files import sha256, write_folder
 from gan_kd.errors import UsageError, printable
+from gan_kd.files import sha256, write_folder
 from gan_kd.models import params_file
+from gan_kd.recipe import Recipe, recipe_hash
 from gan_kd.untrusted import read_json
 
 ARRAYS, STATE = "arrays.params", "state.json"
 
 
+def origin(recipe: Recipe, classes: Sequence[str]) -> dict[str, Any]:
+    """What a checkpoint is good for: it goes on with this recipe, MXNet and list of classes alone."""
+    return {"recipe": recipe_hash(recipe), "mxnet": mx.__version__, "classes": list(classes)}
+
+
 def save(folder: Path, name: str, arrays: dict[str, NDArray], state: dict[str, Any], keep: int) -> Path:
     """Write the checkpoint `folder/name`, then delete all but the last `keep`; RunError where the disk is full.
 
-    `arrays`: networks and optimisers by name. `state`: the position and what the log has seen, JSON values.
+    `arrays`: networks and optimisers by name. `state`: the position, what the log has seen, `origin`; JSON values.
     """
 
     def fill(target: Path) -> None:
@@ -37,21 +43,26 @@ def save(folder: Path, name: str, arrays: dict[str, NDArray], state: dict[str, A
         (target / STATE).write_text(json.dumps({**state, "sha256": sha256(target / ARRAYS)}, indent=1))
 
     write_folder(folder / name, fill)
-    for old in _by_age(folder)[:-keep]:
-        shutil.rmtree(old)
+    there = _by_age(folder)
+    older = [path for path in there if path.name <= name]
+    # What comes after it was damaged, or this run would have gone on from there.
+    for other in (*older[:-keep], *there[len(older) :]):
+        shutil.rmtree(other)
     return folder / name
 
 
-def load_last(folder: Path) -> tuple[dict[str, NDArray], dict[str, Any]] | None:
+def load_last(folder: Path, expected: dict[str, Any]) -> tuple[dict[str, NDArray], dict[str, Any]] | None:
     """Arrays and state of the newest checkpoint that is whole; None where there is none.
 
     A checkpoint whose arrays do not match their sha256 (a bad disk, an edited file) is passed over with a warning:
-    MXNet itself reads a flipped bit without a word.
+    MXNet itself reads a flipped bit without a word. UsageError where it is not of the `expected` origin. One without
+    an origin is older than that note and is taken: its run's recipe.yaml has been compared.
     """
     for path in reversed(_by_age(folder)):
         try:
             state = read_json(path / STATE)
             if state["sha256"] == sha256(path / ARRAYS):
+                _require(path, state.get("origin", expected), expected)
                 arrays = params_file.load(path / ARRAYS)
                 if isinstance(arrays, dict):
                     return arrays, state
@@ -72,6 +83,20 @@ def fitting(folder: Path) -> Iterator[None]:
             f"{folder}: the newest checkpoint is not of this run ({type(error).__name__}: {reason}); "
             "delete it to go on from the one before it"
         ) from error
+
+
+def _require(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for key, what, remedy in (
+        ("recipe", "the recipe with the hash", "put the checkpoints of this run back"),
+        ("mxnet", "MXNet", "install that version"),
+        ("classes", "the classes", "restore the data's annotations, or the file that data.classes names"),
+    ):
+        if found[key] != expected[key]:
+            there, here = (", ".join(v) if isinstance(v := one[key], list) else v for one in (found, expected))
+            raise UsageError(
+                f"{path} was saved with {what} {there}, but here it is {here}: {remedy}, or start a new run with "
+                "another --save-prefix"
+            )
 
 
 def _by_age(folder: Path) -> list[Path]:

@@ -17,12 +17,13 @@ from mxnet.ndarray import NDArray
 from tqdm import tqdm
 
 from gan_kd.data.dataset import DetectionDataset, Record, open_split
-from gan_kd.data.loader import Loader
+from gan_kd.data.loader import Loader, worker_policy
 from gan_kd.data.transforms import ValTransform
+from gan_kd.data.workers import WorkerPolicy
 from gan_kd.engine.attention import attention_maps
 from gan_kd.engine.contexts import split
 from gan_kd.engine.folder import commit, machine
-from gan_kd.engine.saved import load_detector
+from gan_kd.engine.saved import load_detector, require_classes
 from gan_kd.errors import RunError, UsageError
 from gan_kd.metrics import Result, checked_detections
 from gan_kd.metrics.voc import VOCMetric
@@ -62,18 +63,20 @@ def evaluate(
     size: int,
     num_workers: int,
     progress: bool = True,
+    policy: WorkerPolicy = WorkerPolicy(),  # noqa: B008  (immutable)
 ) -> Evaluation:
     """Run a detector, whose parameters are on `contexts`, over a split and count its AP.
 
-    size: side of the square network input, px. progress: show a bar. The detector is compiled for this;
-    whoever trains its parts compiles them again. RunError where a weight or a detection is nan or infinite.
+    size: side of the square network input, px. progress: show a bar. policy: for loader workers that fail. The
+    detector is compiled for this; whoever trains its parts compiles them again. RunError where a weight or a
+    detection is nan or infinite.
     """
     check_finite(detector)
     detector.hybridize(static_alloc=True)
     found = []
     hidden = None if progress else True  # None: hidden where there is no terminal
     with tqdm(total=len(dataset), unit="image", desc="evaluating", disable=hidden, leave=False) as bar:
-        for index, rows in _detect(detector, dataset, contexts, eval_config.batch_size, size, num_workers):
+        for index, rows in _detect(detector, dataset, contexts, eval_config.batch_size, size, num_workers, policy):
             record = dataset.records[index]
             found.append(_in_image(rows, record, size, len(dataset.classes)))
             bar.update()
@@ -95,6 +98,7 @@ def _detect(
     batch_size: int,
     size: int,
     num_workers: int,
+    policy: WorkerPolicy,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(index, (K, 6) x0, y0, x1, y1, class, score in input px) of each record in order; padding has class -1.
 
@@ -106,7 +110,7 @@ def _detect(
         return zip(indices.tolist(), np.concatenate([output.asnumpy() for output in outputs]))
 
     pending: tuple[list[NDArray], np.ndarray] | None = None
-    with Loader(dataset, ValTransform(size), batch_size, num_workers, seed=0, train=False) as loader:
+    with Loader(dataset, ValTransform(size), batch_size, num_workers, 0, train=False, policy=policy) as loader:
         for batch in loader.epoch(0):
             outputs = [_rows(detector, part) for part in split(batch.images, contexts) if len(part)]
             if pending is not None:
@@ -187,14 +191,11 @@ def evaluate_params(
     detector, meta = load_detector(params_path, recipe)
     if dataset is None:
         dataset = open_split(recipe.data, "val")
-    if tuple(meta["classes"]) != tuple(dataset.classes):
-        raise UsageError(
-            f"{params_path} was trained on the classes {', '.join(meta['classes'])}, "
-            f"but recipe {recipe.name} has {', '.join(dataset.classes)}"
-        )
+    require_classes(params_path, meta, dataset.classes)
     parameters, macs = cost.count(detector, (1, 3, meta["size"], meta["size"]))
     detector.collect_params().reset_ctx(list(contexts))
-    result = evaluate(detector, dataset, contexts, recipe.eval, meta["size"], recipe.train.num_workers, progress)
+    workers, policy = recipe.train.num_workers, worker_policy(recipe.train)
+    result = evaluate(detector, dataset, contexts, recipe.eval, meta["size"], workers, progress, policy)
     return {
         "network": meta["network"],
         "params_file": str(params_path),

@@ -15,8 +15,8 @@ import mxnet as mx
 import numpy as np
 
 from gan_kd import __version__
-from gan_kd.engine.files import write_file, write_json
 from gan_kd.errors import RunError, UsageError
+from gan_kd.files import make_folder, remove_unfinished, write_file, write_json
 from gan_kd.recipe import Recipe, changes, load, to_yaml
 from gan_kd.untrusted import read_json
 
@@ -37,7 +37,7 @@ def open_folder(folder: Path, recipe: Recipe, resume: bool) -> TextIO:
             f"{folder} already holds a run: add --resume to go on with it, or choose another --seed or --save-prefix"
         )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = open(folder / ".lock", "w")  # noqa: SIM115  (open as long as the run)
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}; choose another --save-prefix") from error
@@ -46,6 +46,7 @@ def open_folder(folder: Path, recipe: Recipe, resume: bool) -> TextIO:
     except OSError as error:
         lock.close()
         raise UsageError(f"another process is training into {folder}; wait for it, or choose another --seed") from error
+    remove_unfinished(folder)
     if not resume:
         write_file(written, lambda target: target.write_text(to_yaml(recipe)))
     _note_environment(folder / ENVIRONMENT)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from gan_kd.engine.board import Board
 from gan_kd.errors import RunError
+from gan_kd.files import sync
 
 #: GluonCV's names in its log lines, for those of our losses that it has too.
 LOG_NAMES = {"conf": "CrossEntropy", "loc": "SmoothL1"}
@@ -45,22 +46,37 @@ def close_log() -> None:
         handler.close()
 
 
+class NotFinite(RunError):
+    """A loss is nan or infinite: in which batch (they count from 1), and all losses of that batch by name."""
+
+    def __init__(self, batch: int, losses: dict[str, float]) -> None:
+        self.batch, self.losses = batch, losses
+        self.name, self.value = next((n, v) for n, v in losses.items() if not math.isfinite(v))
+        super().__init__(f"the loss {self.name!r} is {self.value} in batch {batch}")
+
+
 class MetricsFile:
     """metrics.jsonl: a JSON object a line; without times, so that a resumed run's equals the undisturbed one's."""
 
     def __init__(self, path: Path, keep: int, board: Board | None = None) -> None:
         """Go on after the first `keep` bytes; what a killed run wrote after its last checkpoint is dropped.
 
-        board: gets every record too.
+        board: gets every record too. RunError where fewer bytes are there.
         """
         self.path, self.board = path, board
         path.touch()
+        there = path.stat().st_size
+        if there < keep:
+            raise RunError(
+                f"{path} has {there} bytes, but {keep} when the last checkpoint was saved: put the file back, or start "
+                "a new run with another --save-prefix"
+            )
         with open(path, "r+b") as stream:
             stream.truncate(keep)
 
-    @property
-    def bytes(self) -> int:
-        """Length of the file, for the checkpoint."""
+    def synced_bytes(self) -> int:
+        """Length of the file, for the checkpoint that is written next; so much of it is on the disk."""
+        sync(self.path)
         return self.path.stat().st_size
 
     def write(self, record: dict[str, Any]) -> None:
@@ -97,15 +113,12 @@ class Interval:
                     part.wait_to_read()
 
     def settle(self) -> None:
-        """Read what is still on the devices. RunError for the first loss that is not finite, with its batch."""
+        """Read what is still on the devices. NotFinite for the first batch with a loss that is not finite."""
         for batch, losses in self._waiting:
-            for name, parts in losses.items():
-                value = sum(float(part.asscalar()) for part in parts)
-                if not math.isfinite(value):
-                    raise RunError(
-                        f"the loss {name!r} is {value} in batch {batch}: training stops and the last checkpoint stays "
-                        "good; start a new run with a lower learning rate or optimizer.clip_gradient"
-                    )
+            values = {name: sum(float(part.asscalar()) for part in parts) for name, parts in losses.items()}
+            if not all(map(math.isfinite, values.values())):
+                raise NotFinite(batch, values)
+            for name, value in values.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
             self.count += 1
         self._waiting.clear()

@@ -54,11 +54,21 @@ def zoo_name(recipe: Recipe) -> str:
     return f"ssd_{recipe.data.size}_{recipe.teacher.backbone}_{dataset}"
 
 
+def require_teacher_file(recipe: Recipe, classes: Sequence[str], folder: Path) -> None:
+    """UsageError where the run in `folder` could not use teacher.weights: found now, not after the student's baseline.
+
+    A run that has its teacher already no longer reads them.
+    """
+    named = recipe.teacher.weights not in (None, "zoo")
+    if named and recipe.needs_teacher and not (folder / "teacher" / "best.params").exists():
+        build_teacher(recipe, classes)
+
+
 def build_teacher(recipe: Recipe, classes: Sequence[str]) -> Detector:
     """The teacher before its training, or with the trained weights that the recipe names. On the CPU."""
     teacher, size = recipe.teacher, recipe.data.size
     if teacher.weights not in (None, "zoo"):
-        return load_detector(Path(str(teacher.weights)).expanduser(), recipe)[0]
+        return load_detector(Path(str(teacher.weights)).expanduser(), recipe, classes)[0]
     seed_everything(recipe.train.seed)
     if teacher.weights == "zoo":
         net = zoo.load_zoo_detector(zoo_name(recipe))

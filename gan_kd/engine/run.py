@@ -13,7 +13,7 @@ import mxnet as mx
 import numpy as np
 
 from gan_kd.data.check import preflight
-from gan_kd.data.loader import Loader
+from gan_kd.data.loader import Loader, worker_policy
 from gan_kd.data.transforms import TrainTransform
 from gan_kd.distill.base import Distiller
 from gan_kd.engine import checkpoint
@@ -21,7 +21,6 @@ from gan_kd.engine.arrays import average_statistics, prefixed, set_values, strip
 from gan_kd.engine.board import Board
 from gan_kd.engine.contexts import open_contexts
 from gan_kd.engine.evaluate import evaluate, evaluate_params
-from gan_kd.engine.files import write_json
 from gan_kd.engine.folder import commit, open_folder
 from gan_kd.engine.logs import MetricsFile, close_log, log, log_to
 from gan_kd.engine.networks import (
@@ -31,21 +30,25 @@ from gan_kd.engine.networks import (
     describe,
     fetch_weights,
     head_in_words,
+    require_teacher_file,
 )
 from gan_kd.engine.optim import Optimisation
 from gan_kd.engine.saved import load_detector, save_detector
 from gan_kd.engine.step import Networks, Step
-from gan_kd.engine.train import Progress, StageTrainer, Stopped, StopSignal
+from gan_kd.engine.train import Progress, StageTrainer
 from gan_kd.errors import RunError, UsageError, UserError
+from gan_kd.files import write_json
 from gan_kd.models.ssd import Detector
 from gan_kd.recipe import Recipe, Stage, recipe_hash
 from gan_kd.report.report import make_report
+from gan_kd.stop import Stopped, StopSignal
 
 
-def train(recipe: Recipe, prefix: Path, resume: bool) -> Path | None:
-    """Run the recipe in `prefix`/NAME/SEED and give the path of the report; None where Ctrl-C ended it early.
+def train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
+    """Run the recipe in `prefix`/NAME/SEED and give the path of the report.
 
-    UsageError or RunError, one sentence, for everything that a user can mend.
+    Raises Stopped after a signal, the run saved; UsageError or RunError, one sentence, for everything that a user can
+    mend. stop: entered.
     """
     folder = prefix / recipe.name / str(recipe.train.seed)
     contexts, data, _ = _all_of(
@@ -59,14 +62,15 @@ def train(recipe: Recipe, prefix: Path, resume: bool) -> Path | None:
             f"train.batch_size {recipe.train.batch_size} is more than the {images} training images of "
             f"{recipe.data.root}; lower it with --batch-size"
         )
-    with open_folder(folder, recipe, resume), contextlib.closing(_Run(recipe, folder, contexts, data)) as run:
+    require_teacher_file(recipe, data[0].classes, folder)
+    with open_folder(folder, recipe, resume), contextlib.closing(_Run(recipe, folder, contexts, data, stop)) as run:
         log_to(folder / "train.log")
         try:
             run.all_stages()
             return run.finish()
         except Stopped:
-            log.info("stopped and saved; go on with: the same command and --resume")
-            return None
+            log.info("stopped and saved")
+            raise
         finally:
             close_log()
 
@@ -89,10 +93,11 @@ def _all_of(*needs: Callable[[], Any]) -> list[Any]:
 class _Run:
     """The state that stages share."""
 
-    def __init__(self, recipe: Recipe, folder: Path, contexts: list[mx.Context], data: Any) -> None:
-        self.recipe, self.folder, self.contexts = recipe, folder, contexts
+    def __init__(self, recipe: Recipe, folder: Path, contexts: list[mx.Context], data: Any, stop: StopSignal) -> None:
+        self.recipe, self.folder, self.contexts, self.stop = recipe, folder, contexts, stop
         self.train_set, self.val_set = data
-        saved = checkpoint.load_last(folder / "checkpoints")
+        self.origin = checkpoint.origin(recipe, self.train_set.classes)
+        saved = checkpoint.load_last(folder / "checkpoints", self.origin)
         self.arrays, state = saved if saved else ({}, {"progress": {}, "metrics_bytes": 0, "teacher_map": None})
         with checkpoint.fitting(folder):
             self.progress = Progress(**state["progress"])
@@ -119,19 +124,18 @@ class _Run:
         return Board(self.folder / "tensorboard", {network: self.progress.step for network in trained[:1]})
 
     def all_stages(self) -> None:
-        """Train what is left to train; raises Stopped after a Ctrl-C."""
+        """Train what is left to train; raises Stopped after a signal."""
         stages = list(self.recipe.stages.items())
         networks, trained = None, None
-        with StopSignal() as stop:
-            for index, (name, stage) in enumerate(stages):
-                if index < self.progress.stage:
-                    continue
-                if stage.trains != trained:
-                    networks, trained = self._build(stage), stage.trains
-                assert networks is not None
-                self._stage(name, stage, networks, stop)
-                following = stages[index + 1][1].trains if index + 1 < len(stages) else None
-                self._next_stage(goes_on=following == stage.trains)
+        for index, (name, stage) in enumerate(stages):
+            if index < self.progress.stage:
+                continue
+            if stage.trains != trained:
+                networks, trained = self._build(stage), stage.trains
+            assert networks is not None
+            self._stage(name, stage, networks)
+            following = stages[index + 1][1].trains if index + 1 < len(stages) else None
+            self._next_stage(goes_on=following == stage.trains)
 
     def _build(self, stage: Stage) -> Networks:
         """The networks of a stage on the run's devices: new, or as the checkpoint left them."""
@@ -160,6 +164,7 @@ class _Run:
             self.recipe.train.num_workers,
             self.recipe.train.seed,
             train=True,
+            policy=worker_policy(self.recipe.train),
         )
         return networks
 
@@ -169,14 +174,15 @@ class _Run:
             return
         best = self.folder / "teacher" / "best.params"
         if best.exists():
-            self.teacher = load_detector(best, self.recipe)[0]
+            self.teacher = load_detector(best, self.recipe, self.train_set.classes)[0]
         else:
             self.teacher = build_teacher(self.recipe, self.train_set.classes)
         self.teacher.extractor.freeze()
         if self.teacher_map is None:
             self.teacher.collect_params().reset_ctx(self.contexts)
             self.teacher_map = self._evaluate(self.teacher)["map"]
-            if not best.exists():
+        if not best.with_suffix(".json").exists():  # killed between the two files, there is only the first
+            with self.stop.held():
                 self._save_best("teacher", self.teacher, None, 0, self.teacher_map)
         log.info("teacher %s: mAP=%.2f", self.recipe.teacher.backbone, self.teacher_map)
         if self.teacher_map < self.recipe.teacher.min_map:
@@ -186,7 +192,7 @@ class _Run:
                 "A student is not trained from it"
             )
 
-    def _stage(self, name: str, stage: Stage, networks: Networks, stop: StopSignal) -> None:
+    def _stage(self, name: str, stage: Stage, networks: Networks) -> None:
         assert self.loader is not None
         distillers = build_distillers(self.recipe, stage, networks, self.contexts)
         optimisation = Optimisation(networks.parameters(), stage.optimizer, stage.schedule, self.contexts)
@@ -199,11 +205,12 @@ class _Run:
 
         def measure() -> dict[str, Any]:
             average_statistics(networks.detector.collect_params().values())
-            result = self._evaluate(networks.detector)
+            return self._evaluate(networks.detector)
+
+        def keep_best(result: dict[str, Any]) -> None:
             if result["map"] > self.progress.best.get(stage.trains, -1.0):
                 self.progress.best[stage.trains] = result["map"]
                 self._save_best(stage.trains, networks.detector, name, self.progress.epoch, result["map"])
-            return result
 
         def save(progress: Progress) -> None:
             self._save(name, progress, _arrays(networks, optimisation, distillers))
@@ -211,8 +218,8 @@ class _Run:
         log.info("stage %s trains the %s network for %d epochs", name, stage.trains, stage.epochs)
         StageTrainer(
             name, stage, self.recipe.train, Step(networks, distillers, optimisation, self.contexts), self.loader,
-            self.metrics, self.progress, measure, save,
-        ).run(stop)  # fmt: skip
+            self.metrics, self.progress, measure, keep_best, save,
+        ).run(self.stop)  # fmt: skip
 
     def _next_stage(self, goes_on: bool) -> None:
         """Move on; the counters of a network go on as long as the next stage trains the same one."""
@@ -225,8 +232,9 @@ class _Run:
         """mAP and AP by class in percent, on the recipe's test split."""
         recipe = self.recipe
         result = evaluate(
-            detector, self.val_set, self.contexts, recipe.eval, recipe.data.size, recipe.train.num_workers
-        )
+            detector, self.val_set, self.contexts, recipe.eval, recipe.data.size, recipe.train.num_workers,
+            policy=worker_policy(recipe.train),
+        )  # fmt: skip
         log.info("Validation: %s, mAP=%.2f", ", ".join(f"{k}={v:.2f}" for k, v in result.ap.items()), result.map)
         return {"map": result.map, "ap": result.ap}
 
@@ -249,8 +257,9 @@ class _Run:
         position = f"{progress.stage:02d}-{progress.epoch:04d}-{progress.batch:06d}-{stage}"
         state = {
             "progress": dataclasses.asdict(progress),
-            "metrics_bytes": self.metrics.bytes,
+            "metrics_bytes": self.metrics.synced_bytes(),
             "teacher_map": self.teacher_map,
+            "origin": self.origin,
         }
         checkpoint.save(self.folder / "checkpoints", position, arrays, state, self.recipe.train.keep)
 
@@ -263,9 +272,10 @@ class _Run:
                 result = evaluate_params(self.recipe, best, self.contexts, self.val_set)
                 write_json(self.folder / network / "eval.json", {**result, "last_map": self._last_map(network)})
                 lines.append(f"{network} mAP={result['map']:.2f}")
-        report = make_report(self.folder)
-        for line in (*lines, f"report: {report}"):
-            log.info(line)
+        with self.stop.held():  # some seconds, after which there is nothing left to stop
+            report = make_report(self.folder)
+            for line in (*lines, f"report: {report}"):
+                log.info(line)
         return report
 
     def _last_map(self, network: str) -> float | None:

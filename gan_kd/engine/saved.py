@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gan_kd.data.dataset import class_names, distinct
-from gan_kd.engine.files import sha256, write_file
 from gan_kd.errors import UsageError
+from gan_kd.files import sha256, write_file
 from gan_kd.models import weights, zoo
 from gan_kd.models.adapter import Adapters
 from gan_kd.models.ssd import Detector, join, split
@@ -66,7 +66,7 @@ def save_detector(detector: Detector, path: Path, meta: Mapping[str, Any]) -> No
 
     def fill(description: Path) -> None:
         def fill_weights(target: Path) -> None:
-            detector.save(target)
+            weights.fill(detector.weights(), target)
             description.write_text(json.dumps({**meta, "sha256": sha256(target)}, indent=1) + "\n")
             sidecar.unlink(missing_ok=True)
 
@@ -75,22 +75,37 @@ def save_detector(detector: Detector, path: Path, meta: Mapping[str, Any]) -> No
     write_file(sidecar, fill)
 
 
-def load_detector(path: Path, recipe: Recipe | None = None) -> tuple[Detector, dict[str, Any]]:
+def load_detector(
+    path: Path, recipe: Recipe | None = None, classes: Sequence[str] | None = None
+) -> tuple[Detector, dict[str, Any]]:
     """The detector in a params file, on the CPU, and what is known of it (the keys of best.json).
 
     With a description beside the file (as `save_detector` writes it) the file must be the one described and
-    fit the recipe, if that is given. Without one, the recipe's networks are tried: teacher, student with its
-    own head (called baseline), student with the teacher's head (called distilled); GluonCV's own files are
-    read so. UsageError: no such file, truncated or changed, not a params file, or of another network.
+    fit the recipe, if that is given, and the classes of its data, if these are. Without one, the recipe's
+    networks are tried: teacher, student with its own head (called baseline), student with the teacher's head
+    (called distilled); GluonCV's own files are read so. UsageError: no such file, truncated or changed, not a
+    params file, or of another network.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; trained weights lie in runs/RECIPE/SEED/NETWORK/best.params")
     sidecar = path.with_suffix(".json")
     if sidecar.is_file():
-        return _load_described(path, _read_description(sidecar), recipe)
+        meta = _read_description(sidecar)
+        if classes is not None:
+            require_classes(path, meta, classes)
+        return _load_described(path, meta, recipe)
     if recipe is None:
         raise UsageError(f"{path}: nothing says which network it holds; put its {sidecar.name} beside it")
     return _load_by_trial(path, recipe)
+
+
+def require_classes(path: Path, meta: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """UsageError where the network in a params file was trained on other classes than these, or in another order."""
+    if list(meta["classes"]) != list(classes):
+        raise UsageError(
+            f"{path} was trained on the classes {', '.join(meta['classes'])}, but the data has {', '.join(classes)}: "
+            "name the former in data.classes, or take a file of the latter"
+        )
 
 
 def _read_description(sidecar: Path) -> dict[str, Any]:

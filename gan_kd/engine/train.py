@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import signal
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 from mxnet.ndarray import NDArray
 from tqdm import tqdm
 
 from gan_kd.data.loader import Loader, TrainBatch
-from gan_kd.engine.logs import Interval, MetricsFile, in_words, log, map_words, train_record
+from gan_kd.data.workers import WorkerFailure
+from gan_kd.engine.logs import Interval, MetricsFile, NotFinite, in_words, log, map_words, train_record
 from gan_kd.engine.optim import Position
 from gan_kd.engine.step import Step
+from gan_kd.errors import RunError
+from gan_kd.files import write_json
 from gan_kd.recipe import Stage, Train
+from gan_kd.stop import Stopped, StopSignal
 
-
-class Stopped(Exception):
-    """Ctrl-C: the run was saved and ends."""
+#: What is known of a batch with a loss that is not finite.
+NOT_FINITE = "not-finite.json"
 
 
 @dataclass
@@ -43,27 +45,12 @@ class Progress:
     best: dict[str, float] = field(default_factory=dict)
 
 
-class StopSignal:
-    """Ctrl-C asks for a stop after this batch; a second one is a KeyboardInterrupt as usual."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> StopSignal:
-        self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, self._before)
-        tqdm.write("stopping after this batch; a second Ctrl-C stops at once without saving")
-
-
 class StageTrainer:
-    """Runs one stage from wherever `progress` stands to its end."""
+    """Runs one stage from wherever `progress` stands to its end.
+
+    Outside `stop.held` the state is whole, so that a stop or a loader's failure there can be saved: between two
+    batches, and with all batches of an epoch done before its evaluation.
+    """
 
     def __init__(
         self,
@@ -75,20 +62,34 @@ class StageTrainer:
         metrics: MetricsFile,
         progress: Progress,
         evaluate: Callable[[], dict[str, Any]],
+        keep_best: Callable[[dict[str, Any]], None],
         save: Callable[[Progress], None],
     ) -> None:
-        """`evaluate` measures the network and keeps the best; `save` writes a checkpoint."""
+        """`evaluate` measures the network, `keep_best` saves it where that is its best, `save` writes a checkpoint."""
         self.name, self.stage, self.train = name, stage, train
         self.step, self.loader, self.metrics, self.progress = step, loader, metrics, progress
-        self.evaluate, self.save = evaluate, save
+        self.evaluate, self.keep_best, self.save = evaluate, keep_best, save
         self.warmup = max((d.warmup_epochs for d in step.distillers), default=0)
         self.interval = Interval(progress.sums, progress.count)
         progress.sums, progress.count = {}, 0
+        self._unsaved = False
 
     def run(self, stop: StopSignal) -> None:
-        """Train to the end of the stage. Raises Stopped after a Ctrl-C, the run saved."""
-        while self.progress.epoch < self.warmup + self.stage.epochs:
-            self._epoch(stop)
+        """Train to the end of the stage. Raises Stopped after a signal, WorkerFailure after the loader's; both saved.
+
+        RunError where a loss is not finite: the last checkpoint stays the good one.
+        """
+        try:
+            while self.progress.epoch < self.warmup + self.stage.epochs:
+                self._epoch(stop)
+        except NotFinite as error:
+            raise self._described(error) from error
+        except (Stopped, WorkerFailure) as error:
+            with stop.held():
+                self._save_between()
+            if isinstance(error, WorkerFailure):
+                raise RunError(f"{error}; what was trained is saved: go on with --resume") from error
+            raise
 
     def _epoch(self, stop: StopSignal) -> None:
         progress, batches = self.progress, len(self.loader)
@@ -98,27 +99,34 @@ class StageTrainer:
         label = f"{self.name} {progress.epoch + 1}/{self.warmup + self.stage.epochs}"
         with tqdm(total=batches, initial=progress.batch, desc=label, unit="batch", disable=None, leave=False) as bar:
             for batch in self.loader.epoch(progress.epochs_seen, progress.batch):
-                losses = self._train(batch)
-                progress.batch += 1
-                progress.step += 1
-                self.interval.add(progress.batch, losses)
-                bar.update()
-                if progress.batch % self.train.log_interval == 0 or progress.batch == batches:
-                    self._log(bar)
-                if progress.batch == batches and self.step.distillers:
-                    self._diagnose(batch)
-                if stop.asked:
-                    break
-        if progress.batch < batches:
-            self._stop()
+                with stop.held():
+                    self._batch(batch, bar)
+                stop.check()
         log.info("[Epoch %d] Training cost: %.3f", self._position()["epoch"], time.time() - started)
-        progress.epoch, progress.batch, progress.epochs_seen = progress.epoch + 1, 0, progress.epochs_seen + 1
-        own = progress.epoch - self.warmup
-        if own > 0 and (own % self.train.val_interval == 0 or own == self.stage.epochs):
-            self.metrics.write({"kind": "eval", **self._position(), **self.evaluate()})
-        self.save(progress)
-        if stop.asked:
-            raise Stopped
+        own = progress.epoch + 1 - self.warmup
+        due = own > 0 and (own % self.train.val_interval == 0 or own == self.stage.epochs)
+        result = self.evaluate() if due else None
+        with stop.held():
+            progress.epoch, progress.batch, progress.epochs_seen = progress.epoch + 1, 0, progress.epochs_seen + 1
+            if result is not None:
+                self.keep_best(result)
+                self.metrics.write({"kind": "eval", **self._position(), **result})
+            self.save(progress)
+            self._unsaved = False
+        stop.check()
+
+    def _batch(self, batch: TrainBatch, bar: tqdm) -> None:
+        progress, last = self.progress, len(self.loader)
+        losses = self._train(batch)
+        self._unsaved = True
+        progress.batch += 1
+        progress.step += 1
+        self.interval.add(progress.batch, losses)
+        bar.update()
+        if progress.batch % self.train.log_interval == 0 or progress.batch == last:
+            self._log(bar)
+        if progress.batch == last and self.step.distillers:
+            self._diagnose(batch)
 
     def _train(self, batch: TrainBatch) -> dict[str, list[NDArray]]:
         """One batch: the distillers alone while they warm up, then all."""
@@ -158,9 +166,28 @@ class StageTrainer:
             "batch": progress.batch, "step": progress.step,
         }  # fmt: skip
 
-    def _stop(self) -> None:
-        """Save in the middle of an epoch, the open interval included, and leave."""
-        self.interval.settle()
+    def _save_between(self) -> None:
+        """Save in the middle of an epoch, the open interval included, where there is something new."""
+        if not self._unsaved:
+            return
+        try:
+            self.interval.settle()
+        except NotFinite as error:
+            raise self._described(error) from error
         self.progress.sums, self.progress.count = self.interval.sums, self.interval.count
         self.save(self.progress)
-        raise Stopped
+
+    def _described(self, error: NotFinite) -> RunError:
+        """The same for the user: where it was, with all losses and images of that batch in a file of the run."""
+        position = self._position()
+        position["step"] -= position["batch"] - error.batch
+        images = self.loader.images(self.progress.epochs_seen, error.batch - 1)
+        path = self.metrics.path.with_name(NOT_FINITE)
+        losses = {name: value if math.isfinite(value) else str(value) for name, value in error.losses.items()}
+        write_json(path, {**position, "batch": error.batch, "losses": losses, "images": images})
+        more = f" and {len(images) - 2} more" if len(images) > 2 else ""
+        return RunError(
+            f"{error} of epoch {position['epoch']}, stage {self.name} ({', '.join(images[:2])}{more}: see "
+            f"{path}): training stops and the last checkpoint stays good; start a new run with a lower learning rate "
+            "or optimizer.clip_gradient"
+        )

@@ -6,8 +6,6 @@ weight is set, and its layout before MXNet reads it.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +13,8 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import Constant, Parameter
 
-from gan_kd.errors import RunError, UsageError
+from gan_kd.errors import UsageError
+from gan_kd.files import write_file
 from gan_kd.models import params_file
 
 Arrays = Mapping[str, mx.nd.NDArray]
@@ -64,19 +63,13 @@ def write(parameters: Parameters, path: str | Path) -> None:
     The copies of a parameter on several contexts are averaged, as GluonCV saves them. Missing folders are
     made.
     """
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        raise RunError(f"cannot write {path}: it is not a regular file")
-    beside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mx.nd.save(str(beside), {name: _mean(parameter) for name, parameter in parameters.items()})
-        mx.nd.load(str(beside))  # what MXNet could not write it does not report; only reading tells
-        os.replace(beside, path)
-    except (mx.MXNetError, OSError) as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise RunError(f"cannot write {path} ({last_line(error)}): is the disk full or the folder read-only?") from None
+    write_file(Path(path), lambda target: fill(parameters, target))
+
+
+def fill(parameters: Parameters, target: Path) -> None:
+    """The same into a file that someone else puts in place (see `files.write_file`). OSError, MXNetError."""
+    mx.nd.save(str(target), {name: _mean(parameter) for name, parameter in parameters.items()})
+    mx.nd.load(str(target))  # what MXNet could not write it does not report; only reading tells
 
 
 def last_line(error: Exception) -> str:

@@ -60,8 +60,8 @@ def to_yaml(recipe: Recipe, docs: bool = False) -> str:
 def recipe_hash(recipe: Recipe) -> str:
     """sha256 (hex) of all that influences parameters and mAP, in canonical JSON.
 
-    Left out: name, description, published, data.root, train.num_workers, train.log_interval, train.keep,
-    eval.batch_size, and train.contexts, whose number tells only in BatchNorm's statistics, taken by device.
+    Left out: name, description, published, data.root, eval.batch_size, of train the loader's workers, log_interval,
+    keep and tensorboard, and train.contexts, whose number tells only in BatchNorm's statistics, taken by device.
     So data may move, and a run may go on with other devices. Files (init, weights, classes) count by their
     path, not content.
     """

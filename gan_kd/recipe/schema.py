@@ -235,6 +235,18 @@ class Train:
 
     batch_size: int = knob("images a step, over all contexts", 32, least=1)
     num_workers: int = knob("loader processes; 0 loads in the training process", 4, least=0, in_hash=False)
+    worker_timeout: float = knob(
+        "a loader process that makes nothing for so long while it is waited for has failed, s",
+        120.0,
+        above=0,
+        in_hash=False,
+    )
+    on_worker_failure: str = knob(
+        "a loader process that died or hangs: restart (it; the batches stay the same) or stop (the run, saved)",
+        "restart",
+        choices=("restart", "stop"),
+        in_hash=False,
+    )
     seed: int = knob("of weights, order and augmentation", 233, least=0, most=2**32 - 1)
     contexts: list[str] = knob("devices: gpu:0, gpu:1, ... or cpu:0, ...", make=lambda: ["cpu:0"], in_hash=False)
     log_interval: int = knob("batches between log lines", 100, least=1, in_hash=False)

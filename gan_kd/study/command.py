@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gan_kd.errors import INTERRUPTED, RunError, UsageError
+from gan_kd.shell import command_line
 from gan_kd.study.load import show
 from gan_kd.study.plan import check_inputs, make_plan
 
@@ -42,14 +42,15 @@ def main(argv: Sequence[str]) -> int:
             )
         print(f"report: {report()}")
         return 0
-    from gan_kd.study.runner import Stopped, run_study
+    from gan_kd.stop import Stopped
+    from gan_kd.study.runner import run_study
 
     check_inputs(plan)
     report()  # what cannot be written is found now, not after the first run
     try:
         failed = run_study(plan, arguments.jobs, report, lambda line: print(line, flush=True))
     except Stopped:
-        print(f"stopped and saved; go on with: {shlex.join(['python', '-m', 'gan_kd', 'study', *argv])}")
+        print(f"stopped and saved; go on with: {command_line('study', *argv)}")
         return INTERRUPTED
     print(f"report: {report()}")
     if failed:

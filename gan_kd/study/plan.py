@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from gan_kd.recipe import Recipe, changes
 from gan_kd.recipe import load as load_recipe
 from gan_kd.recipe.load import find, parse_override
 from gan_kd.report.run import Run, read_run
+from gan_kd.shell import from_here
 from gan_kd.study.load import load
 from gan_kd.study.schema import Study
 
@@ -137,12 +137,6 @@ def check_inputs(plan: Plan) -> None:
                 f"{job.folder} holds a run of another recipe than {job} has now ({'; '.join(changed[:3])}): run the "
                 "study with the settings that it was started with, or choose another --save-prefix"
             )
-
-
-def from_here(path: Path) -> Path:
-    """`path` relative to the current folder where it lies below: recipes and reports then name no machine's folders."""
-    relative = os.path.relpath(path)
-    return path if relative.startswith(os.pardir) else Path(relative)
 
 
 def _job(label: str, reference: str, seed: int, overrides: tuple[str, ...], study: Path, prefix: Path) -> Job:

@@ -66,7 +66,7 @@ class Process:
 
     def stop(self) -> None:
         """Ask it to save and end; asked twice, it ends at once."""
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a script started in the background
 
     def wait(self) -> None:
         self._process.wait()

@@ -13,15 +13,12 @@ from typing import TextIO
 
 from gan_kd.errors import RunError, UsageError
 from gan_kd.report.report import make_report
+from gan_kd.stop import SIGNALS, Stopped, leave_terminal
 from gan_kd.study.plan import Job, Plan
 from gan_kd.study.process import Process
 
 _POLL = 0.2  # s between looks at the runs
 _GRACE = 5.0  # s that the runs of a killed study have to end
-
-
-class Stopped(Exception):
-    """Ctrl-C or SIGTERM: the runs were saved."""
 
 
 def run_study(plan: Plan, at_once: int, report: Callable[[], object], say: Callable[[str], None]) -> list[str]:
@@ -41,7 +38,11 @@ class _Stop:
     asked = 0
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked += 1
+        if number == signal.SIGHUP:
+            leave_terminal()
+            self.asked = max(1, self.asked)  # a shell that loses its terminal sends it to its jobs once more
+        else:
+            self.asked += 1
 
 
 class _Runner:
@@ -90,7 +91,7 @@ class _Runner:
         return True
 
     def _heed_stop(self) -> None:
-        """Pass every Ctrl-C and SIGTERM on to the runs; raises Stopped when all have ended."""
+        """Pass every Ctrl-C, SIGTERM and SIGHUP on to the runs; raises Stopped when all have ended."""
         if not self.stop.asked:
             return
         if self.running and self.told < self.stop.asked:
@@ -198,8 +199,8 @@ def _take(lock: TextIO) -> bool:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[_Stop]:
-    """Count SIGINT and SIGTERM instead of dying of them."""
-    stop, numbers = _Stop(), (signal.SIGINT, signal.SIGTERM)
+    """Count the signals that ask for an end instead of dying of them; one that nohup ignores stays ignored."""
+    stop, numbers = _Stop(), [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = [signal.signal(number, stop.ask) for number in numbers]
     try:
         yield stop

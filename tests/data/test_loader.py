@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
-from gan_kd.data import images, workers
+from gan_kd.data import images
 from gan_kd.data.loader import Loader, TrainBatch
 from gan_kd.data.transforms import TrainTransform, ValTransform, render
+from gan_kd.data.workers import WorkerFailure, WorkerPolicy
 from gan_kd.errors import RunError, UsageError, UserError
 
 SIZE = 32
@@ -216,26 +217,49 @@ def test_a_photo_that_fails(tmp_path: Path, num_workers: int, way: str, kind: ty
                 next(batches)
 
 
-@pytest.mark.parametrize("way, message", [("exit", "died with exit code 3$"), ("kill", "lack of memory")])
-def test_a_worker_that_dies(tmp_path: Path, way: str, message: str) -> None:
-    photos = Failing(tmp_path, way)
-    with Loader(photos, ValTransform(SIZE), 4, num_workers=2, seed=0, train=False) as loader:
-        with pytest.raises(RunError, match=message):
+@pytest.mark.parametrize(
+    "way, message",
+    [
+        ("exit", "died with exit code 3, with "),
+        ("kill", r"died with exit code -9 \(SIGKILL\), mostly for lack of memory"),
+    ],
+)
+@pytest.mark.parametrize("restart, end", [(False, "in hand: look"), (True, "in hand, as 2 did before it at the same")])
+def test_a_worker_that_dies(tmp_path: Path, way: str, message: str, restart: bool, end: str) -> None:
+    """Those in its place die of the same photo."""
+    photos, policy = Failing(tmp_path, way), WorkerPolicy(restart=restart)
+    with Loader(photos, ValTransform(SIZE), 4, num_workers=2, seed=0, train=False, policy=policy) as loader:
+        with pytest.raises(WorkerFailure, match=rf"worker 2 of 2 \(process \d+\) {message}.*5.jpg, .*7.jpg {end}"):
             list(loader.epoch(0))
         wait_until_ended(photos.readers())
         with pytest.raises(RuntimeError, match="closed"):
             next(loader.epoch(0))
 
 
-def test_a_worker_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    photos = Failing(tmp_path, "sleep")
-    with Loader(photos, ValTransform(SIZE), 4, num_workers=2, seed=0, train=False) as loader:
-        batches = loader.epoch(0)
-        next(batches)
-        monkeypatch.setattr(workers, "TIMEOUT", 0.5)
-        with pytest.raises(RunError, match="1 data loader workers made nothing"):
-            next(batches)
+def test_a_worker_that_hangs(tmp_path: Path) -> None:
+    photos, policy = Failing(tmp_path, "sleep"), WorkerPolicy(timeout=5, restart=False)
+    with Loader(photos, ValTransform(SIZE), 4, num_workers=2, seed=0, train=False, policy=policy) as loader:
+        with pytest.raises(WorkerFailure, match=r"worker 2 of 2 \(process \d+\) made nothing for 5 s, with .*5.jpg"):
+            list(loader.epoch(0))
         wait_until_ended(photos.readers())
+
+
+@pytest.mark.parametrize("sent, timeout", [(signal.SIGKILL, 60), (signal.SIGSTOP, 5)])
+def test_another_worker_makes_the_same_batches(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, sent: signal.Signals, timeout: float
+) -> None:
+    """In the place of one that died, or hangs, with up to three shares in hand."""
+    photos = Photos(tmp_path)
+    expected = copies(Loader(photos, TRAIN, 2, 0, seed=1, train=True).epoch(1))
+    policy = WorkerPolicy(timeout)
+    with Loader(photos, TRAIN, 2, num_workers=2, seed=1, train=True, policy=policy) as loader:
+        list(loader.epoch(0))
+        victim = (photos.readers() - {os.getpid()}).pop()
+        os.kill(victim, sent)
+        assert_equal(copies(loader.epoch(1)), expected)
+        assert len(photos.readers() - {os.getpid()}) >= 3
+    assert f"(process {victim}) " in caplog.text and "another takes its place" in caplog.text
+    wait_until_ended(photos.readers() - {os.getpid()})
 
 
 def test_too_large_a_batch(tmp_path: Path) -> None:
@@ -243,15 +267,16 @@ def test_too_large_a_batch(tmp_path: Path) -> None:
         Loader(Photos(tmp_path), TRAIN, 14, num_workers=2, seed=0, train=True)
 
 
-def test_ctrl_c_is_for_the_parent(tmp_path: Path) -> None:
-    """Workers are out of the terminal's reach, and ignore the signal if it is sent to them."""
+def test_signals_are_for_the_parent(tmp_path: Path) -> None:
+    """Workers are out of the terminal's reach, and ignore what is sent to all processes of a job."""
     photos = Photos(tmp_path)
     with Loader(photos, TRAIN, 2, num_workers=2, seed=0, train=True) as loader:
         batches = loader.epoch(0)
         next(batches)
         for pid in photos.readers():
             assert os.getsid(pid) != os.getsid(0)
-            os.kill(pid, signal.SIGINT)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                os.kill(pid, number)
         assert len(list(batches)) == len(loader) - 1
         assert len(list(loader.epoch(1))) == len(loader)
 

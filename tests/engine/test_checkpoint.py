@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gan_kd.engine import checkpoint
-from gan_kd.errors import RunError
+from gan_kd.errors import RunError, UsageError
 
 
 def arrays(value):
@@ -19,14 +19,22 @@ def arrays(value):
     }
 
 
-def save(folder, number, keep=3):
-    return checkpoint.save(folder, f"{number:04d}-stage", arrays(number), {"progress": {"epoch": number}}, keep)
+ORIGIN = {"recipe": "abc", "mxnet": mx.__version__, "classes": ["cat", "dog"]}
+
+
+def save(folder, number, keep=3, **state):
+    state = {"progress": {"epoch": number}, "origin": ORIGIN, **state}
+    return checkpoint.save(folder, f"{number:04d}-stage", arrays(number), state, keep)
+
+
+def load(folder):
+    return checkpoint.load_last(folder, ORIGIN)
 
 
 def test_the_newest_comes_back(tmp_path):
     for number in (1, 2):
         save(tmp_path, number)
-    loaded, state = checkpoint.load_last(tmp_path)
+    loaded, state = load(tmp_path)
     assert state["progress"] == {"epoch": 2}
     assert loaded["optimiser/0.count"].dtype == np.int64
     np.testing.assert_array_equal(loaded["detector/weight"].asnumpy(), np.full((3, 2), 2))
@@ -39,8 +47,8 @@ def test_only_the_last_n_are_kept(tmp_path):
 
 
 def test_none_where_nothing_was_saved(tmp_path):
-    assert checkpoint.load_last(tmp_path) is None
-    assert checkpoint.load_last(tmp_path / "absent") is None
+    assert load(tmp_path) is None
+    assert load(tmp_path / "absent") is None
 
 
 @pytest.mark.parametrize("harm", ["flip a bit", "cut the arrays", "cut the state", "drop the arrays"])
@@ -56,7 +64,7 @@ def test_a_damaged_one_is_passed_over(tmp_path, harm, caplog):
         target.unlink()
     else:
         target.write_bytes(content[: len(content) // 2])
-    _, state = checkpoint.load_last(tmp_path)
+    _, state = load(tmp_path)
     assert state["progress"] == {"epoch": 1}
     assert "is damaged" in caplog.text
 
@@ -64,7 +72,7 @@ def test_a_damaged_one_is_passed_over(tmp_path, harm, caplog):
 def test_a_half_written_folder_is_not_a_checkpoint(tmp_path):
     save(tmp_path, 1)
     (tmp_path / ".0002-stage.77").mkdir()
-    assert checkpoint.load_last(tmp_path)[1]["progress"] == {"epoch": 1}
+    assert load(tmp_path)[1]["progress"] == {"epoch": 1}
 
 
 def test_a_full_disk_is_one_sentence_and_the_old_checkpoint_stays(tmp_path):
@@ -91,7 +99,7 @@ except RunError as error:
     assert done.stdout.startswith("RunError: cannot save"), done.stderr
     assert "--resume" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["0001-stage"]
-    assert checkpoint.load_last(tmp_path)[1]["progress"] == {"epoch": 1}
+    assert load(tmp_path)[1]["progress"] == {"epoch": 1}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -99,3 +107,31 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(RunError, match="cannot save"):
         save(tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        ({"recipe": "def"}, "saved with the recipe with the hash abc, but here it is def: put the checkpoints"),
+        ({"mxnet": "2.0.0"}, f"saved with MXNet {mx.__version__}, but here it is 2.0.0: install that version"),
+        ({"classes": ["dog", "cat"]}, "saved with the classes cat, dog, but here it is dog, cat: restore the data's"),
+    ],
+)
+def test_one_of_another_origin_is_refused(tmp_path, other, message):
+    save(tmp_path, 1)
+    with pytest.raises(UsageError, match=f"0001-stage was {message}"):
+        checkpoint.load_last(tmp_path, {**ORIGIN, **other})
+
+
+def test_one_that_is_older_than_the_note_of_its_origin_is_taken(tmp_path):
+    state = {"progress": {"epoch": 1}}
+    checkpoint.save(tmp_path, "0001-stage", arrays(1), state, 3)
+    assert load(tmp_path)[1]["progress"] == {"epoch": 1}
+
+
+def test_a_damaged_one_makes_room_for_the_run_that_goes_on_before_it(tmp_path):
+    """Kept for its later name, it would have the new ones deleted at once."""
+    (save(tmp_path, 5) / "arrays.params").unlink()
+    save(tmp_path, 2, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["0002-stage"]
+    assert load(tmp_path)[1]["progress"] == {"epoch": 2}

@@ -13,7 +13,6 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gan_kd.engine import checkpoint
 from tests.engine import test_board
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,14 +164,32 @@ def test_killed_and_resumed_equals_undisturbed(undisturbed, tmp_path, stage, epo
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_says_how_to_go_on_and_resumes_to_the_same_numbers(undisturbed, tmp_path):
-    output, code = interrupted(tmp_path, signal.SIGINT, in_the_middle_of("adversarial", 1))
-    assert code == 130 and "--resume" in output and "Traceback" not in output, output
-    saved = [path.name for path in (run_folder(tmp_path) / "checkpoints").iterdir()]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_how_to_go_on_and_resumes_to_the_same_numbers(undisturbed, tmp_path, number):
+    """From a folder with a space in its name, so that what is printed has to be quoted."""
+    folder = tmp_path / "a folder"
+    output, code = interrupted(folder, number, in_the_middle_of("adversarial", 1))
+    assert code == 0 and "Traceback" not in output, output
+    saved = [path.name for path in (run_folder(folder) / "checkpoints").iterdir()]
     assert any(int(name.split("-")[2]) > 0 for name in saved), "saved in the middle of an epoch"
-    done = train(tmp_path, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert_same(results(undisturbed[0]), results(tmp_path))
+    (run_folder(folder) / ".recipe.yaml.77").write_text("half")  # as a killed process leaves it
+    last = output.splitlines()[-1]
+    assert last.startswith("stopped and saved; go on with: ") and last.endswith(" --resume")
+    process = subprocess.Popen(last.partition("with: ")[2], shell=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    refused = second_process(folder, process)
+    assert process.wait(SECONDS) == 0
+    assert refused.returncode == 2 and "another process is training into" in refused.stderr
+    assert_same(results(undisturbed[0]), results(folder))
+    assert not (run_folder(folder) / ".recipe.yaml.77").exists()
+
+
+def second_process(folder, first):
+    """Resume the run that the first process has begun to write."""
+    commands = len(json.loads((run_folder(folder) / "environment.json").read_text())["commands"])
+    while len(json.loads((run_folder(folder) / "environment.json").read_text())["commands"]) == commands:
+        assert first.poll() is None
+        time.sleep(0.05)
+    return train(folder, "--resume")
 
 
 @pytest.mark.slow
@@ -204,10 +221,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(t
     """A learning rate at which the student diverges, after a teacher that was trained and saved."""
     done = train(tmp_path, **{"stages.baseline.optimizer": "{name: sgd, lr: 1e20}"})
     assert done.returncode == 1
-    assert re.search(r"the loss '(conf|loc)' is (nan|inf) in batch [1-6]:", done.stderr), done.stderr
+    assert re.search(r"the loss '(conf|loc)' is (nan|inf) in batch [1-6] of epoch 1, stage baseline", done.stderr)
     assert "Traceback" not in done.stderr
-    _, state = checkpoint.load_last(run_folder(tmp_path) / "checkpoints")
-    assert state["progress"]["stage"] == 0 and (run_folder(tmp_path) / "teacher" / "best.params").exists()
+    last = max((run_folder(tmp_path) / "checkpoints").iterdir())
+    assert (
+        json.loads((last / "state.json").read_text())["progress"]["stage"] == 0
+        and (run_folder(tmp_path) / "teacher" / "best.params").exists()
+    )
 
 
 def refusals():

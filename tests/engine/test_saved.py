@@ -138,6 +138,14 @@ def test_a_foreign_file_is_refused(tmp_path, content, message):
         load_detector(path, recipe())
 
 
+@pytest.mark.parametrize("classes", [["circle"], ["square", "circle"]])
+def test_other_classes_than_the_datas_are_refused(saved, classes):
+    words = f"best.params was trained on the classes circle, square, but the data has {', '.join(classes)}:"
+    with pytest.raises(UsageError, match=words):
+        load_detector(saved, recipe(), classes)
+    assert load_detector(saved, recipe(), CLASSES)
+
+
 def test_a_network_of_another_recipe_is_refused(detectors, saved, tmp_path):
     with pytest.raises(UsageError, match="another network, mobilenet0.25; recipe small has .* mobilenet0.75"):
         load_detector(saved, recipe(backbone="mobilenet0.75"))

@@ -117,7 +117,7 @@ def test_constants_must_agree():
 def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "x.params", tmp_path):
-        with pytest.raises(RunError, match=f"^cannot write {path}"):
+        with pytest.raises(RunError, match=f"^cannot save {path}"):
             weights.write({"a": parameter()}, path)
 
 
@@ -147,6 +147,6 @@ def test_a_full_disk_keeps_the_old_file(tmp_path):
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     lines = ran.stdout.splitlines()
     assert len(lines) == 3, ran.stdout + ran.stderr
-    assert all(line.startswith(f"cannot write {path} (") and "is the disk full" in line for line in lines)
+    assert all(line.startswith(f"cannot save {path}: ") and "make room" in line for line in lines)
     assert [file.name for file in tmp_path.iterdir()] == ["x.params"]
     assert weights.read(path, "x")["w"].asscalar() == 7

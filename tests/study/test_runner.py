@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from gan_kd.errors import UsageError
+from gan_kd.shell import command_line
 from gan_kd.study.runner import _shares
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,7 +149,7 @@ def test_killed_at_any_moment_and_started_again_equals_undisturbed(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number, last", [(signal.SIGINT, False), (signal.SIGTERM, True)])
+@pytest.mark.parametrize("number, last", [(signal.SIGINT, False), (signal.SIGHUP, True)])
 def test_a_stop_saves_the_run_and_says_how_to_go_on(
     undisturbed: tuple[Path, str], tmp_path: Path, write_study: Write, number: int, last: bool
 ) -> None:
@@ -161,7 +162,7 @@ def test_a_stop_saves_the_run_and_says_how_to_go_on(
     metrics = run / "metrics.jsonl"
     output, code = interrupted(tmp_path, number, lambda: metrics.exists() and metrics.stat().st_size > 0)
     assert code == 130, output
-    assert output.splitlines()[-1] == "stopped and saved; go on with: python -m gan_kd study study.yaml"
+    assert output.splitlines()[-1] == f"stopped and saved; go on with: {command_line('study', 'study.yaml')}"
     assert output.count("started") == 1 and any(run.glob("checkpoints/[0-9]*"))
 
 

@@ -1,0 +1,191 @@
+"""Stages that are stopped anywhere and gone on with: the same numbers, for every network and distiller."""
+
+import contextlib
+import dataclasses
+import json
+import os
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gan_kd.data.check import preflight
+from gan_kd.data.dataset import DetectionDataset
+from gan_kd.engine import checkpoint
+from gan_kd.engine.run import _Run
+from gan_kd.engine.saved import build_detector, save_detector
+from gan_kd.errors import RunError, UsageError
+from gan_kd.recipe import from_dict
+from gan_kd.stop import Stopped, StopSignal
+from tests.engine.datasets import Deadly, Interrupting
+
+SIZE = 64
+CPU = [mx.cpu(0)]
+SGD, ADAM = {"name": "sgd", "lr": 0.001}, {"name": "adam", "lr": 0.005, "wd": 0}
+#: Stages and what of the recipe they need beside the defaults.
+CASES = {
+    "baseline, sgd": ({"trains": "baseline", "optimizer": SGD}, {}),
+    "control, adam, relu": ({"trains": "control", "optimizer": ADAM}, {"adapter": "relu"}),
+    "gan, warm-up, two critic steps": (
+        {"trains": "distilled", "optimizer": ADAM, "distillers": ["gan"]},
+        {"gan": {"width": 4, "warmup_epochs": 1, "critic_steps": 2}},
+    ),
+    "gan and cosine, own head": (
+        {"trains": "distilled", "optimizer": SGD, "distillers": ["gan", "cosine_attention"]},
+        {"head": "student", "gan": {"width": 4, "optimizer": {"name": "sgd", "lr": 0.01}}},
+    ),
+    "imitation": (
+        {"trains": "distilled", "optimizer": SGD, "distillers": ["feature_imitation"]},
+        {"feature_imitation": {"weight": 0.1}},
+    ),
+}
+
+
+class StopAt(StopSignal):
+    """Stops at the k-th place where a stop is looked for: after batch 1, 2, 3, the epoch's end, and so on."""
+
+    def __init__(self, k):
+        super().__init__()
+        self.left = k
+
+    def check(self):
+        self.left -= 1
+        if self.left == 0:
+            raise Stopped
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Drawn images, and a teacher with random weights."""
+    return tmp_path_factory.mktemp("inputs")
+
+
+def make_recipe(folder, stage, distill=None, **train):
+    return from_dict(
+        {
+            "name": "small",
+            "data": {
+                "dataset": "demo", "root": str(folder / "data"), "train": ["train"], "val": ["test"],
+                "classes": "annotations", "augment": "flip", "size": SIZE, "demo": {"train": 12, "test": 2},
+            },
+            "teacher": {"backbone": "mobilenet0.5", "init": "random", "weights": str(folder / "teacher.params")},
+            "student": {"backbone": "mobilenet0.25", "init": "random"},
+            "distill": distill or {},
+            "stages": {"plain": {"epochs": 2, **stage}},
+            "train": {"batch_size": 4, "num_workers": 0, "log_interval": 2, "val_interval": 2, **train},
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    found = preflight(make_recipe(folder, {"trains": "baseline"}).data)
+    mx.random.seed(0)
+    meta = {
+        "network": "teacher", "backbone": "mobilenet0.5", "size": SIZE, "classes": list(found[0].classes),
+        "head": "own", "head_backbone": "mobilenet0.5", "adapters": False,
+    }  # fmt: skip
+    save_detector(build_detector("mobilenet0.5", SIZE, found[0].classes), folder / "teacher.params", meta)
+    return found
+
+
+def run(recipe, folder, data, stop=None):
+    """Train in a folder, from its last checkpoint on; whether it was stopped."""
+    folder.mkdir(exist_ok=True)
+    with stop or StopSignal() as signals, contextlib.closing(_Run(recipe, folder, CPU, data, signals)) as started:
+        try:
+            started.all_stages()
+        except Stopped:
+            return True
+    return False
+
+
+def results(recipe, folder, data):
+    arrays, state = checkpoint.load_last(folder / "checkpoints", checkpoint.origin(recipe, data[0].classes))
+    return (
+        (folder / "metrics.jsonl").read_text(),
+        state["progress"],
+        {name: array.asnumpy() for name, array in arrays.items()},
+    )
+
+
+def assert_same(one, other):
+    assert one[:2] == other[:2]
+    assert one[2].keys() == other[2].keys()
+    for name, array in one[2].items():
+        np.testing.assert_array_equal(array, other[2][name], err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_stopped_after_some_batches_again_and_again_equals_undisturbed(case, folder, data, tmp_path):
+    """Two loader processes; the log's interval is open at some of the stops."""
+    recipe = make_recipe(folder, *CASES[case], num_workers=2)
+    assert not run(recipe, tmp_path / "undisturbed", data)
+    stops = 0
+    for k in (1, 2, 4, 1):
+        stops += run(recipe, tmp_path / "stopped", data, StopAt(k))
+    assert stops == 4
+    assert not run(recipe, tmp_path / "stopped", data)
+    assert_same(results(recipe, tmp_path / "undisturbed", data), results(recipe, tmp_path / "stopped", data))
+
+
+def test_a_signal_in_an_evaluation_keeps_the_epoch_before_it(folder, data, tmp_path):
+    recipe = make_recipe(folder, {"trains": "baseline", "epochs": 1})
+    assert not run(recipe, tmp_path / "undisturbed", data)
+    assert run(recipe, tmp_path / "stopped", (data[0], Interrupting(data[1], 1)))
+    assert results(recipe, tmp_path / "stopped", data)[1]["batch"] == 3
+    assert not run(recipe, tmp_path / "stopped", data)
+    assert_same(results(recipe, tmp_path / "undisturbed", data), results(recipe, tmp_path / "stopped", data))
+
+
+def test_what_stops_before_the_first_batch_leaves_no_checkpoint(folder, data, tmp_path):
+    recipe = make_recipe(folder, {"trains": "baseline", "epochs": 1})
+    first = np.random.default_rng([recipe.train.seed, 0]).permutation(12)[0]
+    assert run(recipe, tmp_path / "run", (Interrupting(data[0], first), data[1]))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not run(recipe, tmp_path / "run", data)
+
+
+def test_a_worker_that_dies_stops_the_run_and_what_was_trained_is_saved(folder, data, tmp_path):
+    recipe = make_recipe(folder, {"trains": "baseline", "epochs": 1}, num_workers=1, on_worker_failure="stop", seed=1)
+    assert not run(recipe, tmp_path / "undisturbed", data)
+    deadly = Deadly(data[0].classes, data[0].records)
+    with pytest.raises(RunError, match=r"worker 1 of 1 .* died with exit code 3, with .*\.jpg.* in hand.*--resume"):
+        run(recipe, tmp_path / "stopped", (deadly, data[1]))
+    assert results(recipe, tmp_path / "stopped", data)[1]["batch"] > 0, "the image is not in the first batch"
+    assert not run(recipe, tmp_path / "stopped", data)
+    assert_same(results(recipe, tmp_path / "undisturbed", data), results(recipe, tmp_path / "stopped", data))
+
+
+def test_a_loss_that_is_not_finite_is_named_with_its_batch_and_images(folder, data, tmp_path):
+    recipe = make_recipe(folder, {"trains": "baseline", "optimizer": {"lr": 1e25}})
+    with pytest.raises(RunError, match=r"the loss '(conf|loc)' is (nan|inf) in batch .*not-finite\.json\)") as raised:
+        run(recipe, tmp_path, data)
+    found = json.loads((tmp_path / "not-finite.json").read_text())
+    batch, order = found["batch"], np.random.default_rng([recipe.train.seed, 0]).permutation(12)
+    assert found["images"] == [str(data[0].records[index].image) for index in order[4 * batch - 4 : 4 * batch]]
+    assert f"in batch {batch} of epoch 1, stage plain ({found['images'][0]}, " in str(raised.value)
+    assert batch == found["step"] > 1 and set(found["losses"]) == {"conf", "loc"}
+    assert {"nan", "inf"} & set(found["losses"].values())
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_checkpoint_of_another_class_list_is_refused(folder, data, tmp_path):
+    """The recipe says `annotations`, which are others now."""
+    recipe = make_recipe(folder, {"trains": "baseline", "epochs": 1})
+    assert run(recipe, tmp_path, data, StopAt(1))
+    other = DetectionDataset(["circle", "square", "star", "disc"], data[0].records)
+    with pytest.raises(UsageError, match="the classes circle, square, star, triangle, but here it is circle.* disc"):
+        run(recipe, tmp_path, (other, data[1]))
+    changed = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, batch_size=2))
+    with pytest.raises(UsageError, match="the recipe with the hash"):
+        run(changed, tmp_path, data)
+
+
+def test_metrics_that_were_cut_are_refused(folder, data, tmp_path):
+    recipe = make_recipe(folder, {"trains": "baseline", "epochs": 1})
+    assert run(recipe, tmp_path, data, StopAt(2))
+    os.truncate(tmp_path / "metrics.jsonl", 7)
+    with pytest.raises(RunError, match="metrics.jsonl has 7 bytes, but [0-9]+ when the last checkpoint was saved"):
+        run(recipe, tmp_path, data)

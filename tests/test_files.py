@@ -1,0 +1,16 @@
+"""What a killed process left half-written goes, and nothing else."""
+
+from gan_kd.files import remove_unfinished
+
+
+def test_unfinished_files_and_folders_are_removed(tmp_path):
+    kept = [tmp_path / name for name in (".lock", "recipe.yaml", "teacher/best.params", "photo.jpg.1", ".git/x.1")]
+    gone = [
+        tmp_path / name for name in (".recipe.yaml.12", "teacher/.best.params.7", "checkpoints/.00-0001.34/state.json")
+    ]
+    for path in kept + gone:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    remove_unfinished(tmp_path)
+    assert all(path.exists() for path in kept)
+    assert not any(path.exists() for path in gone) and not (tmp_path / "checkpoints/.00-0001.34").exists()
