@@ -112,7 +112,7 @@ def detector(folder: Path) -> Site:
 
 def _bare(file: Path) -> list:
     arrays = mx.nd.load(str(file))
-    return [array.asnumpy() for array in (arrays.values() if isinstance(arrays, dict) else arrays)]
+    return [array.asnumpy() for array in (list(arrays.values()) if isinstance(arrays, dict) else arrays)]
 
 
 def _json(file: Path) -> object:
@@ -120,6 +120,7 @@ def _json(file: Path) -> object:
 
 
 def _saved(folder: Path, arrays: dict[str, mx.nd.NDArray]) -> bytes:
+    folder.mkdir(exist_ok=True)
     file = folder / "new"
     mx.nd.save(str(file), arrays)
     content = file.read_bytes()
