@@ -60,7 +60,7 @@ def sentence(function: Any, *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except UserError as error:
-        assert str(error).isprintable() and len(str(error)) > 20
+        assert str(error).isprintable() and len(str(error)) > 8
         return None
 
 
