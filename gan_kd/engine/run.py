@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from gan_kd.errors import RunError, UsageError, UserError
 from gan_kd.models.ssd import Detector
 from gan_kd.recipe import Recipe, Stage, recipe_hash
 from gan_kd.report.report import make_report
+from gan_kd.report.run import read_run
 
 
 def train(recipe: Recipe, prefix: Path, resume: bool) -> Path | None:
@@ -270,9 +270,8 @@ class _Run:
 
     def _last_map(self, network: str) -> float | None:
         """mAP of a network's last epoch, beside that of its best; None for a teacher that was not trained here."""
-        records = [json.loads(line) for line in self.metrics.path.read_text().splitlines()]
-        maps = [record["map"] for record in records if record["kind"] == "eval" and record["trains"] == network]
-        return maps[-1] if maps else None
+        evals = read_run(self.folder).networks[network].evals
+        return evals[-1].get("map") if evals else None
 
 
 def _arrays(networks: Networks, optimisation: Optimisation, distillers: list[Distiller]) -> dict[str, mx.nd.NDArray]:

@@ -33,11 +33,11 @@ CHANGED = """\
   bits, 30 ancestors.
 - **Messages** are of one printable line, whatever a file holds; class lists have 2,000 names at most.
 
-The suite also found faults of this project, each now a case of it: `read` of a bounded size took the memory of the bound
-at once; thousands of objects nested in each other took minutes; keys of a recipe were compared pair by pair; whole numbers
-beyond 1e308 in COCO boxes and in metrics.jsonl, lists in the place of a COCO category, `2001-99-99` in a recipe, a
-description (best.json) or environment.json of other types, and a checkpoint of another run ended in a traceback; a file
-name with a line break broke the message in two; a pipe in the place of a file was waited for.
+The suite also found faults of this project, each now a case of it: thousands of objects nested in each other took
+minutes; keys of a recipe were compared pair by pair; whole numbers beyond 1e308 in COCO boxes and in metrics.jsonl,
+lists in the place of a COCO category, `2001-99-99` in a recipe, a best.json or environment.json of other types, and a
+checkpoint of another run ended in a traceback; a file name with a line break broke the message in two; a pipe in the
+place of a file was waited for.
 """
 
 
@@ -63,9 +63,9 @@ def _page(rows: Sequence[tuple[str, str, list[Outcome], list[Outcome]]], finding
         f"{_count(every, 'fault')} tracebacks.** Each was read, the damage being harmless, or refused in one sentence, "
         "and no file was left behind.",
         "",
-        "Sound files, made here and real ones, contents made to hurt, and bytes flipped, cut, spliced, replaced, repeated "
-        f"and left out (seed `{SEED}`, {LIMIT:.0f} s and 1 GB of memory for a case). `tests/fuzz/test_values.py` adds "
-        "600 drawn recipes, studies, overrides and names of files.",
+        "Sound files, made here and real ones, contents made to hurt, and bytes flipped, cut, spliced, replaced, "
+        f"repeated and left out (seed `{SEED}`, {LIMIT:.0f} s and 1 GB of memory for a case). "
+        "`tests/fuzz/test_values.py` adds 600 drawn recipes, studies, overrides and names of files.",
         "",
         "| files | cases | read | refused | tracebacks | crashes | hangs | peak, GB |",
         "| :-- | --: | --: | --: | --: | --: | --: | --: |",
@@ -87,8 +87,8 @@ def _page(rows: Sequence[tuple[str, str, list[Outcome], list[Outcome]]], finding
     for files, parser, ours, bare in rows:
         large = sum(size > LARGE for size in _sizes(bare))
         silent = sum(b.outcome == "accepted" and o.outcome == "refused" for o, b in zip(ours, bare))
-        counts = [_count(bare, "crash"), _count(bare, "hang"), large, f"{max(_sizes(bare)):.2f}", silent]
-        lines.append(f"| {files} | {parser} | {' | '.join(map(str, counts))} |")
+        counts = f"{_count(bare, 'crash')} | {_count(bare, 'hang')} | {large} | {max(_sizes(bare)):.2f} | {silent}"
+        lines.append(f"| {files} | {parser} | {counts} |")
     lines += ["", "The worst of them:", "", *findings, "", "## What was changed", "", CHANGED]
     found = machine()
     lines.append(

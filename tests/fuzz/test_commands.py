@@ -10,13 +10,14 @@ import pytest
 
 from gan_kd.__main__ import main
 from gan_kd.recipe import to_yaml
-from tests.fuzz import annotations, images, texts, weights
+from tests.fuzz import annotations as marks
+from tests.fuzz import images, texts, weights
 
 
 @pytest.fixture
 def data(tmp_path):
     """A sound set of two images in VOC's layout and a recipe of it; what is damaged lies in there."""
-    annotations.xml(tmp_path / "data")
+    marks.xml(tmp_path / "data")
     (tmp_path / "recipe.yaml").write_text(
         "inherits: demo\n"
         f"data: {{dataset: folder, root: {tmp_path / 'data'}, classes: [cat, dog], train: [train], val: [val]}}\n"
@@ -49,7 +50,7 @@ def test_train_and_check_with_a_bomb_among_the_images(data, capsys):
 
 
 def test_train_with_entities_in_an_annotation(data, capsys):
-    (data / "data/Annotations/b.xml").write_bytes(annotations._typed(annotations._entity("a", "cat"), "&a;"))
+    (data / "data/Annotations/b.xml").write_bytes(marks._typed(marks._entity("a", "cat"), "&a;"))
     code, line = refused(capsys, "train", "--recipe", data / "recipe.yaml", "--save-prefix", data / "runs")
     assert code == 2 and "b.xml: is not XML (it has a document type" in line
     assert not (data / "runs").exists()

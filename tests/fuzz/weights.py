@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 from gan_kd import compat  # noqa: F401  before MXNet
 
@@ -90,7 +91,7 @@ def detector(folder: Path) -> Site:
     described = file.with_suffix(".json")
     sound = [(path, path.read_bytes()) for path in (described, file)]
     whole = json.loads(described.read_bytes())
-    wrong = {
+    wrong: dict[str, list[Any]] = {
         "size": [1e308, 2**70, "128", None, -128, 10**9, True],
         "classes": ["cat", [], ["a"] * 2, [1, 2], ["x\ny", "b"], [f"c{i}" for i in range(30_000)], {"a": 1}],
         "backbone": [7, "../../x", "mobilenet9"],
