@@ -96,9 +96,9 @@ class _Run:
         self.arrays, state = saved if saved else ({}, {"progress": {}, "metrics_bytes": 0, "teacher_map": None})
         with checkpoint.fitting(folder):
             self.progress = Progress(**state["progress"])
-            state = {"metrics_bytes": int(state["metrics_bytes"]), "teacher_map": state["teacher_map"]}
+            state = {key: state[key] and float(state[key]) for key in ("metrics_bytes", "teacher_map")}
         self.board = self._open_board() if recipe.train.tensorboard else None
-        self.metrics = MetricsFile(folder / "metrics.jsonl", state["metrics_bytes"], self.board)
+        self.metrics = MetricsFile(folder / "metrics.jsonl", int(state["metrics_bytes"]), self.board)
         self.teacher_map: float | None = state["teacher_map"]
         self.teacher: Detector | None = None
         self.loader: Loader | None = None

@@ -87,8 +87,8 @@ def _page(rows: Sequence[tuple[str, str, list[Outcome], list[Outcome]]], finding
     for files, parser, ours, bare in rows:
         large = sum(size > LARGE for size in _sizes(bare))
         silent = sum(b.outcome == "accepted" and o.outcome == "refused" for o, b in zip(ours, bare))
-        counts = f"{_count(bare, 'crash')} | {_count(bare, 'hang')} | {large} | {max(_sizes(bare)):.2f} | {silent}"
-        lines.append(f"| {files} | {parser} | {counts} |")
+        figures = f"{_count(bare, 'crash')} | {_count(bare, 'hang')} | {large} | {max(_sizes(bare)):.2f} | {silent}"
+        lines.append(f"| {files} | {parser} | {figures} |")
     lines += ["", "The worst of them:", "", *findings, "", "## What was changed", "", CHANGED]
     found = machine()
     lines.append(
