@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gan_kd.engine import checkpoint
-from gan_kd.errors import RunError
+from gan_kd.engine.arrays import set_values, stripped
+from gan_kd.errors import RunError, UsageError
 
 
 def arrays(value):
@@ -77,7 +78,8 @@ from gan_kd import compat
 import mxnet as mx
 from pathlib import Path
 from gan_kd.engine import checkpoint
-from gan_kd.errors import RunError
+from gan_kd.engine.arrays import set_values, stripped
+from gan_kd.errors import RunError, UsageError
 big = {{"detector/weight": mx.nd.ones((1000, 1000))}}
 big["detector/weight"].wait_to_read()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -99,3 +101,22 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(RunError, match="cannot save"):
         save(tmp_path, 1)
+
+
+@pytest.mark.parametrize("text", ["[]", "7", "null", '{"sha256": 5}', "[" * 100_000])
+def test_a_state_of_another_kind_is_passed_over(tmp_path, text):
+    save(tmp_path, 1)
+    (save(tmp_path, 2) / "state.json").write_text(text)
+    assert checkpoint.load_last(tmp_path)[1]["progress"] == {"epoch": 1}
+
+
+def test_a_checkpoint_of_another_run_is_refused_in_a_sentence(tmp_path):
+    save(tmp_path, 1)
+    loaded, state = checkpoint.load_last(tmp_path)
+    other = mx.gluon.Parameter("weight", shape=(5, 5))
+    other.initialize()
+    for part, named in (("detector", "weight"), ("detector", "bias"), ("bridge", "weight")):
+        with pytest.raises(UsageError, match="the newest checkpoint is not of this run"), checkpoint.fitting(tmp_path):
+            set_values({named: other}, stripped(part, loaded))
+    with pytest.raises(UsageError, match="KeyError: 'batch'"), checkpoint.fitting(tmp_path):
+        state["batch"]
