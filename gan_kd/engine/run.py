@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from gan_kd.files import write_json
 from gan_kd.models.ssd import Detector
 from gan_kd.recipe import Recipe, Stage, recipe_hash
 from gan_kd.report.report import make_report
+from gan_kd.report.run import read_run
 from gan_kd.stop import Stopped, StopSignal
 
 
@@ -101,9 +101,9 @@ class _Run:
         self.arrays, state = saved if saved else ({}, {"progress": {}, "metrics_bytes": 0, "teacher_map": None})
         with checkpoint.fitting(folder):
             self.progress = Progress(**state["progress"])
-            state = {"metrics_bytes": int(state["metrics_bytes"]), "teacher_map": state["teacher_map"]}
+            state = {key: state[key] and float(state[key]) for key in ("metrics_bytes", "teacher_map")}
         self.board = self._open_board() if recipe.train.tensorboard else None
-        self.metrics = MetricsFile(folder / "metrics.jsonl", state["metrics_bytes"], self.board)
+        self.metrics = MetricsFile(folder / "metrics.jsonl", int(state["metrics_bytes"]), self.board)
         self.teacher_map: float | None = state["teacher_map"]
         self.teacher: Detector | None = None
         self.loader: Loader | None = None
@@ -280,9 +280,8 @@ class _Run:
 
     def _last_map(self, network: str) -> float | None:
         """mAP of a network's last epoch, beside that of its best; None for a teacher that was not trained here."""
-        records = [json.loads(line) for line in self.metrics.path.read_text().splitlines()]
-        maps = [record["map"] for record in records if record["kind"] == "eval" and record["trains"] == network]
-        return maps[-1] if maps else None
+        evals = read_run(self.folder).networks[network].evals
+        return evals[-1].get("map") if evals else None
 
 
 def _arrays(networks: Networks, optimisation: Optimisation, distillers: list[Distiller]) -> dict[str, mx.nd.NDArray]:

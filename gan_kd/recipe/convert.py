@@ -135,7 +135,7 @@ def _scalar(kind: Any, value: Any, path: str, knob: dataclasses.Field[Any]) -> A
     YAML 1.1 reads 1e-3 as text (it wants 1.0e-3), which nobody expects: such text is taken as a number.
     """
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):
             value = float(value)
     if type(value) is not kind:
         quote = " (put it in quotes)" if kind is str and value is not None else ""

@@ -34,7 +34,8 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._nodes, self._sizes = 0, {}  # type: int, dict[str, int]
+        self._nodes = 0
+        self._sizes: dict[str, int] = {}  # of what has an anchor
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event, before = self.peek_event(), self._nodes

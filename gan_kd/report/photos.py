@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from gan_kd.data import images
+from gan_kd.data.record import Flaw
 from gan_kd.report.page import COLOURS
 from gan_kd.report.plots import SOFT, STYLE
 from gan_kd.report.run import Run
@@ -114,7 +116,12 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def read(path: Path) -> np.ndarray | None:
-    """RGB uint8 (H,W,3), no wider than it is drawn; None where it is no image."""
+    """RGB uint8 (H,W,3), no wider than it is drawn; None where it is no image, or one that the check refuses."""
+    try:
+        with images.strict():
+            images.verified_size(path)
+    except Flaw:
+        return None
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         return None

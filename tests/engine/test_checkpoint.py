@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gan_kd.engine import checkpoint
+from gan_kd.engine.arrays import set_values, stripped
 from gan_kd.errors import RunError, UsageError
 
 
@@ -85,7 +86,8 @@ from gan_kd import compat
 import mxnet as mx
 from pathlib import Path
 from gan_kd.engine import checkpoint
-from gan_kd.errors import RunError
+from gan_kd.engine.arrays import set_values, stripped
+from gan_kd.errors import RunError, UsageError
 big = {{"detector/weight": mx.nd.ones((1000, 1000))}}
 big["detector/weight"].wait_to_read()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -135,3 +137,22 @@ def test_a_damaged_one_makes_room_for_the_run_that_goes_on_before_it(tmp_path):
     save(tmp_path, 2, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["0002-stage"]
     assert load(tmp_path)[1]["progress"] == {"epoch": 2}
+
+
+@pytest.mark.parametrize("text", ["[]", "7", "null", '{"sha256": 5}', "[" * 100_000])
+def test_a_state_of_another_kind_is_passed_over(tmp_path, text):
+    save(tmp_path, 1)
+    (save(tmp_path, 2) / "state.json").write_text(text)
+    assert load(tmp_path)[1]["progress"] == {"epoch": 1}
+
+
+def test_a_checkpoint_of_another_run_is_refused_in_a_sentence(tmp_path):
+    save(tmp_path, 1)
+    loaded, state = load(tmp_path)
+    other = mx.gluon.Parameter("weight", shape=(5, 5))
+    other.initialize()
+    for part, named in (("detector", "weight"), ("detector", "bias"), ("bridge", "weight")):
+        with pytest.raises(UsageError, match="the newest checkpoint is not of this run"), checkpoint.fitting(tmp_path):
+            set_values({named: other}, stripped(part, loaded))
+    with pytest.raises(UsageError, match="KeyError: 'batch'"), checkpoint.fitting(tmp_path):
+        state["batch"]

@@ -16,12 +16,12 @@ from tests.fuzz.damage import damaged
 from tests.fuzz.kinds import KINDS, Site
 
 SEED = "gan-kd"
-#: Bytes that a case may take beyond what the process has before it.
-MOST = 1 << 30
+#: Bytes that a case may take beyond what the process has before it, here and in the bare parser.
+MOST, BARE_MOST = 1 << 30, 6 << 30
 
 
 def main(kind: str, folder: Path, first: int, guarded: bool) -> None:
-    """Run the cases from number `first` on; with `guarded` under a limit on memory."""
+    """Run the cases from number `first` on."""
     warnings.simplefilter("ignore")
     site = KINDS[kind].make(folder)
     for number, (what, file, content) in enumerate(cases(kind, site)):
@@ -32,7 +32,10 @@ def main(kind: str, folder: Path, first: int, guarded: bool) -> None:
         file.write_bytes(content)
         before = listing(folder)
         _restart_peak()
+        most = int(_gigabytes("VmSize") * 1e9) + (MOST if guarded else BARE_MOST)
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
         outcome, said = (_guarded if guarded else _bare)(site, file)
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         if listing(folder) != before:
             outcome, said = "fault", f"files changed: {sorted(listing(folder) ^ before)}"
         say(outcome=outcome, said=said[:300], gigabytes=_gigabytes("VmHWM"))
@@ -59,8 +62,6 @@ def listing(folder: Path) -> set[tuple[str, int]]:
 
 def _guarded(site: Site, file: Path) -> tuple[str, str]:
     """Our way in: a UserError of one printable line, or a result."""
-    most = int(_gigabytes("VmSize") * 1e9) + MOST
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
     try:
         site.guarded(file)
     except UserError as error:
@@ -68,8 +69,6 @@ def _guarded(site: Site, file: Path) -> tuple[str, str]:
         return ("refused" if said.isprintable() and len(said) > 20 else "fault"), said
     except BaseException as error:  # whatever it is, it would have been a traceback
         return "fault", f"{type(error).__name__}: {error}"
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return "accepted", ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 from gan_kd import compat  # noqa: F401  before MXNet
 
@@ -92,7 +93,7 @@ def detector(folder: Path) -> Site:
     described = file.with_suffix(".json")
     sound = [(path, path.read_bytes()) for path in (described, file)]
     whole = json.loads(described.read_bytes())
-    wrong: dict[str, list] = {
+    wrong: dict[str, list[Any]] = {
         "size": [1e308, 2**70, "128", None, -128, 10**9, True],
         "classes": ["cat", [], ["a"] * 2, [1, 2], ["x\ny", "b"], [f"c{i}" for i in range(30_000)], {"a": 1}],
         "backbone": [7, "../../x", "mobilenet9"],
@@ -114,7 +115,7 @@ def detector(folder: Path) -> Site:
 
 def _bare(file: Path) -> list:
     arrays = mx.nd.load(str(file))
-    return [array.asnumpy() for array in (arrays.values() if isinstance(arrays, dict) else arrays)]
+    return [array.asnumpy() for array in (list(arrays.values()) if isinstance(arrays, dict) else arrays)]
 
 
 def _json(file: Path) -> object:
@@ -122,6 +123,7 @@ def _json(file: Path) -> object:
 
 
 def _saved(folder: Path, arrays: dict[str, mx.nd.NDArray]) -> bytes:
+    folder.mkdir(exist_ok=True)
     file = folder / "new"
     mx.nd.save(str(file), arrays)
     content = file.read_bytes()

@@ -1,0 +1,114 @@
+"""Values of any type and size where a recipe, a study or an override has others: a result or a sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gan_kd.errors import UserError
+from gan_kd.recipe import from_dict, load, to_yaml
+from gan_kd.recipe.convert import build
+from gan_kd.recipe.load import parse_override
+from gan_kd.study.schema import Study
+from gan_kd.untrusted import file_within
+
+EXAMPLES = 150  # of each test, the same ones at every call
+SETTINGS = settings(
+    max_examples=EXAMPLES,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)  # as YAML gives them: more bits are refused there
+    | st.sampled_from([2**63 - 1, -(2**63), 2**31, 0])
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["", "..", "/", "../x", "1e999", "nan", "\ud800", "a\nb", "x" * 5000])
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(SCALARS, inner, max_size=4), max_leaves=12
+)
+DEMO = dataclasses.asdict(load("demo"))
+
+
+def places(values: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The path of every map and value in nested maps."""
+    found = [path] if path else []
+    for key, value in values.items() if isinstance(values, dict) else ():
+        found += places(value, (*path, key))
+    return found
+
+
+def put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """A copy with another value at that place."""
+    rest = put(values[path[0]], path[1:], value) if path[1:] else value
+    return {**values, path[0]: rest}
+
+
+def sentence(function: Any, *arguments: Any) -> Any:
+    """What a function gives, or None where it refuses; it must do that in one line."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        assert str(error).isprintable() and len(str(error)) > 8
+        return None
+
+
+@SETTINGS
+@given(st.sampled_from(places(DEMO)), VALUES)
+def test_a_recipe(path, value):
+    recipe = sentence(from_dict, put(DEMO, path, value))
+    if recipe is not None:
+        sentence(to_yaml, recipe)
+
+
+@SETTINGS
+@given(VALUES)
+def test_a_study(value):
+    study = {"arms": {"a": "demo"}, "baseline": "a", "seeds": [1]}
+    for key in ("arms", "seeds", "teacher", "set", "other"):
+        sentence(partial(build, top=Study), Study, {**study, key: value})
+
+
+@SETTINGS
+@given(st.text(max_size=60) | st.text(alphabet="{}[]&*!|>-:#'\"% \n\t0x1.e_~<=,?", max_size=40))
+def test_an_override(text):
+    for override in (text, f"data.classes={text}"):
+        sentence(parse_override, override)
+
+
+@SETTINGS
+@given(st.text(max_size=30) | st.text(alphabet="./\\a\0\n", max_size=12))
+def test_a_name_never_leads_out_of_its_folder(tmp_path_factory, name):
+    folder = tmp_path_factory.getbasetemp() / "data"
+    try:
+        file = file_within(folder, name)
+    except ValueError:
+        return
+    assert folder.resolve() in file.resolve().parents
+    assert not file.exists()
+    json.dumps(str(file)).encode()
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "train/a b.jpg", "ä/ö.png", "..a", "a..jpg", "./a"])
+def test_names_that_are_taken(tmp_path, name):
+    assert file_within(tmp_path, name) == tmp_path / name
+
+
+NOT_TAKEN = ["", ".", "/a", "../a", "a/../../b", "a/..", "a\0", "a\nb", "\ud800", "x" * 251, "a/" * 501]
+
+
+@pytest.mark.parametrize("name", NOT_TAKEN)
+def test_names_that_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="it "):
+        file_within(tmp_path, name)
