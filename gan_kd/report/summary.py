@@ -96,7 +96,7 @@ def _means(runs: Sequence[Run], names: Sequence[str]) -> page.Table:
     rows.append(("distilled − baseline", best, last, "", "", ""))
     rows.append(("teacher's lead gained, %", mean_spread([run.gap_closed for run in runs], 0), "", "", "", ""))
     head = ("network", "mAP %, best epoch", "mAP %, last epoch", "parameters", "MACs", "images/s")
-    return page.Table(head, rows, "lrrrrr", page.COLOURS)
+    return page.Table(head, rows, "lrrrrr", page.COLOURS, feet=2)
 
 
 def _seeds(runs: Sequence[Run], names: Sequence[str]) -> page.Table:

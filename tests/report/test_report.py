@@ -34,7 +34,7 @@ class Reader(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
-        assert tag not in ("script", "link", "iframe")
+        assert tag not in ("link", "iframe")
         self.loads += [value for key, value in attrs if key in ("src", "srcset", "data")]
         if tag not in VOID:
             self.open.append(tag)
