@@ -19,9 +19,9 @@ from gan_kd.report.run import Run, is_copy, number, read_run
 ABOUT = """List the runs in folders: state, stage, epoch, best mAP, and how long they still take.
 States: running, finished, stopped (by Ctrl-C, saved), interrupted (killed or failed), empty, damaged. What was
 stopped or interrupted goes on with `train` and --resume."""
-LEFT = """left: the images still to train on, divided by images/s: the median of the last ten speeds that train.log has of
-this stage, or of the one before until it has any. Later stages are counted at that speed, evaluations not at all.
-It is known from the end of the first epoch on."""
+LEFT = """left: the images still to train on, divided by images/s: the median of the last ten speeds that train.log has
+of this stage, or of the one before until it has any. Later stages are counted at that speed, evaluations not at
+all. It is known from the end of the first epoch on."""
 HEAD = ("run", "state", "stage", "epoch", "best mAP, %", "images/s", "left", "")
 SPEED = re.compile(r"^\[Epoch -?\d+\]\[Batch \d+\], Stage: (\S+), Speed: ([\d.]+) samples/sec", re.MULTILINE)
 STOPPED = "stopped and saved"  # begins the last line of the log of a run that Ctrl-C ended
@@ -60,7 +60,9 @@ def main(argv: Sequence[str]) -> int:
         epilog=LEFT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", type=Path, nargs="*", default=[Path("runs")], help="run folders, or folders of them (runs)")
+    parser.add_argument(
+        "runs", type=Path, nargs="*", default=[Path("runs")], help="run folders, or folders of them (runs)"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON list of objects instead")
     arguments = parser.parse_args(argv)
     found = [read_status(folder) for folder in find(arguments.runs)]
