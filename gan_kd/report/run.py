@@ -194,7 +194,7 @@ def find_runs(paths: Iterable[Path], exclude: Path | None = None) -> list[Path]:
 
 def is_copy(folder: Path) -> bool:
     """Whether a report put the files there (`report --out`): the log, but nothing that only a run has."""
-    own = (".lock", "checkpoints", *(f"{name}/best.json" for name in NETWORKS))
+    own = (".lock", "checkpoints", *(f"{name}/{part}.json" for name in NETWORKS for part in ("best", "eval")))
     return (folder / "train.log").is_file() and not any((folder / name).exists() for name in own)
 
 
