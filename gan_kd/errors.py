@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_LONGEST = 3000  # characters of a message
+
 #: Exit code of what Ctrl-C ended, as shells give it.
 INTERRUPTED = 130
 
@@ -10,6 +12,9 @@ class UserError(Exception):
     """What the user can mend: one sentence with the file, the value and the way out."""
 
     exit_code = 1
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(sentence))
 
 
 class UsageError(UserError):
@@ -22,3 +27,10 @@ class RunError(UserError):
     """A run that started and could not go on. Exit code 1."""
 
     exit_code = 1
+
+
+def printable(text: str) -> str:
+    """The same on one line that every terminal can show: values in it may come from a stranger's file."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}..."
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

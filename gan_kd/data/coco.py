@@ -6,7 +6,6 @@ plain JSON, read without pycocotools, which prints and has no checks.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from gan_kd.data.images import verified_size
 from gan_kd.data.record import Flaw, Labels, Object, Problem, Reading, record_of
 from gan_kd.errors import UsageError
+from gan_kd.untrusted import file_within, read_json
 
 CLASSES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
@@ -27,6 +27,7 @@ CLASSES = (
     "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book",
     "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
+_LARGEST = 4_000_000_000  # bytes; those of COCO have 0.5 GB
 
 
 class COCOSplit:
@@ -39,12 +40,14 @@ class COCOSplit:
         self.folder = root / split
         self.annotations = self.file = root / "annotations" / f"instances_{split}.json"
         try:
-            content = json.loads(self.file.read_bytes())
+            content = read_json(self.file, _LARGEST)
             self.items = sorted(content["images"], key=lambda image: image["id"])
             self._categories = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
             self._objects: dict[Any, list[dict]] = defaultdict(list)
             for entry in content["annotations"]:
                 self._objects[entry["image_id"]].append(entry)
+            for entry in (*self.items, *content["annotations"]):
+                hash((entry.get("id"), entry.get("category_id")))  # TypeError for a list where a number belongs
         except FileNotFoundError:
             there = sorted(path.stem.partition("_")[2] for path in self.file.parent.glob("instances_*.json"))
             known = f"splits there: {', '.join(there)}" if there else "no split is there; check data.root"
@@ -63,10 +66,13 @@ class COCOSplit:
     def read(self, item: dict, labels: Labels) -> Reading:
         """An image and its annotations, looked through."""
         try:
-            image = self.folder / str(item["file_name"])
+            image = file_within(self.folder, str(item["file_name"]))
             written = item["width"], item["height"]
         except KeyError as key:
             return Reading(None, [Problem(self.file, f"image {item['id']}: has no {key}")])
+        except ValueError as error:
+            what = f"image {item['id']}: '{item['file_name']}' cannot be its file: {error}"
+            return Reading(None, [Problem(self.file, what)])
         try:
             size = verified_size(image)
         except Flaw as flaw:
@@ -103,7 +109,7 @@ class COCOSplit:
         shown = f"the box of '{self._categories[category]}' ({values})"
         if min(width, height) < 0:
             raise Flaw(f"{shown} is inverted")
-        if min(width, height) == 0 or entry.get("area", 1) <= 0:
+        if min(width, height) == 0 or not entry.get("area", 1) > 0:
             raise Flaw(f"{shown} has no area")
         if min(x, y) < -1 or x + width > size[0] + 1 or y + height > size[1] + 1:
             raise Flaw(f"{shown} leaves the image of {size[0]} x {size[1]} px")
@@ -116,7 +122,7 @@ class COCOSplit:
 def _box(box: Any) -> list[float]:
     try:
         x, y, width, height = (float(value) for value in box)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # OverflowError: a whole number beyond 1e308
         raise Flaw(f"bbox is {box}, not four numbers") from None
     if not all(map(math.isfinite, (x, y, width, height))):
         raise Flaw(f"bbox is {box}, not four finite numbers")

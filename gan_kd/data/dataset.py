@@ -23,8 +23,11 @@ from gan_kd.data import coco, demo, images, voc
 from gan_kd.data.record import Labels, Problem, Record, plain
 from gan_kd.errors import UsageError
 from gan_kd.recipe import Data
+from gan_kd.untrusted import SMALL, read_bytes
 
 log = logging.getLogger("gan_kd")
+_MOST_CLASSES = 2000  # OpenImages has 601, LVIS 1,203; more cost gigabytes of class predictors
+_LONGEST_NAME = 200  # characters
 _SHOWN = 3  # problems in a message; `python -m gan_kd check` lists all
 Split = Union[voc.VOCSplit, coco.COCOSplit]
 T = TypeVar("T")
@@ -90,7 +93,7 @@ def class_names(data: Data) -> tuple[str, ...]:
     Raises UsageError for a file that cannot be read, no class, or one named twice.
     """
     if isinstance(data.classes, list):
-        return _distinct(data.classes, "data.classes")
+        return distinct(data.classes, "data.classes")
     if data.classes in ("voc", "coco"):
         return voc.CLASSES if data.classes == "voc" else coco.CLASSES
     if data.classes != "annotations":
@@ -101,7 +104,7 @@ def class_names(data: Data) -> tuple[str, ...]:
     by_name = {plain(name): name for name in sorted(set().union(*itertools.chain(*found)))}
     if not by_name:
         raise UsageError(f"{data.root}: no object in data.train names a class; list them in data.classes")
-    return tuple(by_name[name] for name in sorted(by_name))
+    return distinct([by_name[name] for name in sorted(by_name)], f"data.train of {data.root}")
 
 
 def open_split(data: Data, which: str) -> DetectionDataset:
@@ -206,14 +209,20 @@ def _each(function: Callable[[Any], T], items: Sequence[Any], what: str) -> list
 
 def _classes_of_file(path: Path) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bytes(path, SMALL).decode("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not a readable list of class names for data.classes ({error})") from None
-    return _distinct([line.strip() for line in lines if line.strip()], str(path))
+    return distinct([line.strip() for line in lines if line.strip()], str(path))
 
 
-def _distinct(names: Iterable[str], where: str) -> tuple[str, ...]:
+def distinct(names: Iterable[str], where: str) -> tuple[str, ...]:
+    """The names of a class list without outer spaces; UsageError for one that a network cannot have."""
     names = tuple(name.strip() for name in names)
+    if len(names) > _MOST_CLASSES:
+        raise UsageError(f"{where}: names {len(names)} classes; a network takes {_MOST_CLASSES} at most")
+    odd = [name for name in names if len(name) > _LONGEST_NAME or not name.isprintable()]
+    if odd:
+        raise UsageError(f"{where}: '{odd[0][:_LONGEST_NAME]}' cannot be the name of a class")
     twice = [name for name, count in Counter(map(plain, names)).items() if count > 1]
     if twice or not names:
         raise UsageError(f"{where}: " + (f"names class '{twice[0]}' twice" if twice else "names no class"))

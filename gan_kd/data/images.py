@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from gan_kd.data.record import Flaw
 from gan_kd.errors import RunError
@@ -20,6 +22,9 @@ _FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_COLOR_RGB,
 }  # by reduction
 _TURNED = (5, 6, 7, 8)  # values of EXIF's orientation that exchange width and height
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")  # of OpenCV's, those that photographs come in
+#: Pixels of the largest image: 0.3 GB in a loader process.
+MOST_PIXELS = 100_000_000
 
 
 def read(path: Path, reduction: int = 1) -> np.ndarray:
@@ -51,30 +56,54 @@ def reducible(path: Path) -> bool:
 def verified_size(path: Path) -> tuple[int, int]:
     """Width and height, as `read` gives them, of an image that is complete; call it inside `strict`.
 
-    Raises Flaw where the file is missing, not an image, or cut off. OpenCV fills what is cut off with grey;
-    hence Pillow, and a JPEG at an eighth of its size, which reads the whole file with a third less work.
+    Raises Flaw where the file is missing, not an image, too large to decode, or cut off. OpenCV fills what is cut
+    off with grey; hence Pillow, and a JPEG at an eighth of its size, which reads the whole file with a third less work.
     """
     try:
-        if not cv2.haveImageReader(str(path)) and path.is_file():
+        if path.exists() and not path.is_file():
+            raise Flaw("is not a file")
+        if path.is_file() and not cv2.haveImageReader(str(path)):
             raise Flaw("is not an image that OpenCV can read")
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise Flaw(
+                    f"has {width} x {height} px, more than the {MOST_PIXELS // 10**6} million pixels that are decoded: "
+                    "make it smaller, or cut it up"
+                )
             turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+            plain = image.format == "JPEG" and "exif" not in image.info
             image.draft("L", (1, 1))
             image.load()
     except FileNotFoundError:
         raise Flaw("does not exist") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError:
+        raise Flaw(f"is not an image of the formats {', '.join(_FORMATS)}") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise Flaw(f"cannot be decoded ({error})") from None
-    return (height, width) if turned else (width, height)
+    size = (height, width) if turned else (width, height)
+    if not plain:
+        _compare_decoded(path, size)
+    return size
+
+
+def _compare_decoded(path: Path, size: tuple[int, int]) -> None:
+    """Flaw where OpenCV reads another size than Pillow, or nothing: they differ in rare PNGs, BMPs and EXIF data."""
+    image = decode(np.fromfile(path, np.uint8))
+    if image is None or image.shape[1::-1] != size:
+        found = "nothing" if image is None else " x ".join(map(str, image.shape[1::-1])) + " px"
+        raise Flaw(f"cannot be decoded (Pillow finds {size[0]} x {size[1]} px in it, OpenCV {found})")
 
 
 @contextlib.contextmanager
 def strict() -> Iterator[None]:
-    """Lets Pillow refuse images that are cut off; importing GluonCV makes it accept them everywhere."""
-    before = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    """Lets Pillow refuse images that are cut off; importing GluonCV makes it accept them everywhere.
+
+    Pillow's own bound on pixels, a warning first, is off: `verified_size` has its own.
+    """
+    before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+    ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, None
     try:
         yield
     finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
+        ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = before

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gan_kd.errors import printable
+
 
 class Record(NamedTuple):
     """An image and its objects; boxes are in its pixels, counted from 0, the last one included.
@@ -39,7 +41,7 @@ class Problem(NamedTuple):
     what: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.what}"
+        return printable(f"{self.file}: {self.what}")
 
 
 class Reading(NamedTuple):

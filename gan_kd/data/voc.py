@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 from gan_kd.data.images import verified_size
 from gan_kd.data.record import Flaw, Labels, Object, Problem, Reading, record_of
 from gan_kd.errors import UsageError
+from gan_kd.untrusted import file_within, read_bytes
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
@@ -20,6 +22,8 @@ CLASSES = (
 )  # fmt: skip
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
+_LARGEST_LIST, _LARGEST_XML = 100_000_000, 10_000_000  # bytes; some million images, some 40,000 objects
+_MOST_OBJECTS = 10_000
 
 
 class VOCSplit:
@@ -34,11 +38,13 @@ class VOCSplit:
         self.folder = folder
         self.file = folder / "ImageSets" / "Main" / f"{split}.txt"
         try:
-            lines = self.file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            lines = read_bytes(self.file, _LARGEST_LIST).decode("utf-8-sig", errors="replace").splitlines()
         except OSError:
             there = sorted(path.stem for path in self.file.parent.glob("*.txt") if "_" not in path.stem)
             known = f"splits there: {', '.join(there)}" if there else "no split is there; check data.root"
             raise UsageError(f"{self.file}: there is no such list of images ({known})") from None
+        except ValueError as error:
+            raise UsageError(f"{self.file}: not a list of images ({error})") from None
         self.items = [line.strip() for line in lines if line.strip()]
         if not self.items:
             raise UsageError(f"{self.file}: names no image; name another split in data.train or data.val")
@@ -47,12 +53,15 @@ class VOCSplit:
         """Class names of an image's objects as they are written; none where its annotation is broken."""
         try:
             return {_text(node, "name").strip() for node in _parse(self._xml(item)).iter("object")}
-        except Flaw:
+        except (Flaw, ValueError):
             return set()
 
     def read(self, item: str, labels: Labels) -> Reading:
         """An image and its annotation, looked through."""
-        image, xml = self._image(item), self._xml(item)
+        try:
+            image, xml = self._image(item), self._xml(item)
+        except ValueError as error:
+            return Reading(None, [Problem(self.file, f"'{item}' cannot be the name of an image: {error}")])
         problems = []
         size = root = None
         try:
@@ -79,22 +88,37 @@ class VOCSplit:
         return Reading(record_of(item, image, size, objects), problems)
 
     def _xml(self, item: str) -> Path:
-        return self.folder / "Annotations" / f"{item}.xml"
+        return file_within(self.folder / "Annotations", f"{item}.xml")
 
     def _image(self, item: str) -> Path:
-        paths = [self.folder / "JPEGImages" / f"{item}{suffix}" for suffix in _SUFFIXES]
+        paths = [file_within(self.folder / "JPEGImages", f"{item}{suffix}") for suffix in _SUFFIXES]
         return next((path for path in paths if path.exists()), paths[0])
 
 
 def _parse(xml: Path) -> ElementTree.Element:
+    """The root of an annotation. A document type is refused: entities grow in memory and may name other files."""
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = _refuse_doctype
     try:
-        return ElementTree.parse(xml).getroot()
+        parser.Parse(read_bytes(xml, _LARGEST_XML), True)
+        root = builder.close()
     except FileNotFoundError:
         raise Flaw("does not exist, but its image is in the split") from None
     except OSError as error:
         raise Flaw(f"cannot be read ({error.strerror})") from None
-    except (ElementTree.ParseError, ValueError) as error:  # ValueError: an encoding that Python does not know
+    except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: an encoding that Python does not know
         raise Flaw(f"is not XML ({error})") from None
+    if sum(1 for _ in root.iter("object")) > _MOST_OBJECTS:
+        raise Flaw(f"has more than {_MOST_OBJECTS} objects")
+    return root
+
+
+def _refuse_doctype(*_: object) -> None:
+    raise ValueError("it has a document type, which annotations do not need")
 
 
 def _compare_size(root: ElementTree.Element, size: tuple[int, int]) -> None:

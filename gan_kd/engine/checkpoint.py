@@ -6,9 +6,11 @@ index), and initial weights of (seed, network), so a position is enough to go on
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ import mxnet as mx
 from mxnet.ndarray import NDArray
 
 from gan_kd.engine.files import sha256, write_folder
+from gan_kd.errors import UsageError, printable
+from gan_kd.models import params_file
+from gan_kd.untrusted import read_json
 
 ARRAYS, STATE = "arrays.params", "state.json"
 
@@ -45,13 +50,28 @@ def load_last(folder: Path) -> tuple[dict[str, NDArray], dict[str, Any]] | None:
     """
     for path in reversed(_by_age(folder)):
         try:
-            state = json.loads((path / STATE).read_text())
+            state = read_json(path / STATE)
             if state["sha256"] == sha256(path / ARRAYS):
-                return mx.nd.load(str(path / ARRAYS)), state
-        except (OSError, ValueError, KeyError, mx.MXNetError):
+                arrays = params_file.load(path / ARRAYS)
+                if isinstance(arrays, dict):
+                    return arrays, state
+        except (OSError, ValueError, KeyError, TypeError, mx.MXNetError):
             pass
         logging.getLogger(__name__).warning("%s is damaged; going on from the checkpoint before it", path)
     return None
+
+
+@contextlib.contextmanager
+def fitting(folder: Path) -> Iterator[None]:
+    """Turns what goes wrong where a checkpoint's contents are put back, whole but not of this run, into UsageError."""
+    try:
+        yield
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError, mx.MXNetError) as error:
+        reason = printable(" ".join(str(error).split()))[:200]
+        raise UsageError(
+            f"{folder}: the newest checkpoint is not of this run ({type(error).__name__}: {reason}); "
+            "delete it to go on from the one before it"
+        ) from error
 
 
 def _by_age(folder: Path) -> list[Path]:

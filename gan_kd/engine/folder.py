@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import platform
 import shlex
@@ -19,6 +18,7 @@ from gan_kd import __version__
 from gan_kd.engine.files import write_file, write_json
 from gan_kd.errors import RunError, UsageError
 from gan_kd.recipe import Recipe, changes, load, to_yaml
+from gan_kd.untrusted import read_json
 
 RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
 
@@ -100,10 +100,14 @@ def _processor() -> str:
 
 def _note_environment(path: Path) -> None:
     """Add this start of the run to those before it: entry k of `commands` ran the code of entry k of `commits`."""
-    before = json.loads(path.read_text()) if path.exists() else {"commands": [], "commits": []}
+    try:
+        before = read_json(path) if path.exists() else {"commands": [], "commits": []}
+        starts = {key: [*before[key]] for key in ("commands", "commits")}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(f"{path} is damaged; move it away, the run goes on without it") from None
     noted = {
-        "commands": [*before["commands"], shlex.join(["python", "-m", "gan_kd", *sys.argv[1:]])],
-        "commits": [*before["commits"], commit()],
+        "commands": [*starts["commands"], shlex.join(["python", "-m", "gan_kd", *sys.argv[1:]])],
+        "commits": [*starts["commits"], commit()],
         "version": __version__,
         "machine": machine(),
     }

@@ -94,7 +94,9 @@ class _Run:
         self.train_set, self.val_set = data
         saved = checkpoint.load_last(folder / "checkpoints")
         self.arrays, state = saved if saved else ({}, {"progress": {}, "metrics_bytes": 0, "teacher_map": None})
-        self.progress = Progress(**state["progress"])
+        with checkpoint.fitting(folder):
+            self.progress = Progress(**state["progress"])
+            state = {"metrics_bytes": int(state["metrics_bytes"]), "teacher_map": state["teacher_map"]}
         self.board = self._open_board() if recipe.train.tensorboard else None
         self.metrics = MetricsFile(folder / "metrics.jsonl", state["metrics_bytes"], self.board)
         self.teacher_map: float | None = state["teacher_map"]
@@ -146,8 +148,9 @@ class _Run:
             if block is not None:
                 block.collect_params().reset_ctx(self.contexts)
         if self.progress.step:
-            for part, parameters in _trained(networks).items():
-                set_values(parameters, stripped(part, self.arrays))
+            with checkpoint.fitting(self.folder):
+                for part, parameters in _trained(networks).items():
+                    set_values(parameters, stripped(part, self.arrays))
         self._close_loader()
         anchors = networks.detector.head.anchors(networks.detector.extractor.sizes)
         self.loader = Loader(
@@ -188,9 +191,10 @@ class _Run:
         distillers = build_distillers(self.recipe, stage, networks, self.contexts)
         optimisation = Optimisation(networks.parameters(), stage.optimizer, stage.schedule, self.contexts)
         if self.progress.epoch or self.progress.batch:
-            optimisation.load_state(stripped("optimiser", self.arrays))
-            for distiller in distillers:
-                distiller.load_state(stripped(distiller.name, self.arrays))
+            with checkpoint.fitting(self.folder):
+                optimisation.load_state(stripped("optimiser", self.arrays))
+                for distiller in distillers:
+                    distiller.load_state(stripped(distiller.name, self.arrays))
         self.arrays = {}
 
         def measure() -> dict[str, Any]:

@@ -7,17 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gan_kd.data.dataset import class_names
+from gan_kd.data.dataset import class_names, distinct
 from gan_kd.engine.files import sha256, write_file
 from gan_kd.errors import UsageError
 from gan_kd.models import weights, zoo
 from gan_kd.models.adapter import Adapters
 from gan_kd.models.ssd import Detector, join, split
 from gan_kd.recipe import Eval, Recipe
+from gan_kd.untrusted import read_json
 
 _MAGIC = b"\x12\x01" + bytes(6)  # of a list of arrays, as MXNet writes it
-# What best.json must say for the network to be built again.
-_NETWORK_KEYS = ("network", "backbone", "size", "classes", "head", "head_backbone", "adapters", "sha256")
+# What best.json must say for the network to be built again, and of which type it is.
+_NETWORK_KEYS = {
+    "network": str, "backbone": str, "size": int, "classes": list, "head": str, "head_backbone": str,
+    "adapters": bool, "sha256": str,
+}  # fmt: skip
+_ADAPTERS = ("linear", "relu")
 
 
 def build_detector(
@@ -90,12 +95,18 @@ def load_detector(path: Path, recipe: Recipe | None = None) -> tuple[Detector, d
 
 def _read_description(sidecar: Path) -> dict[str, Any]:
     try:
-        meta = json.loads(sidecar.read_text())
-    except ValueError as error:
+        meta = read_json(sidecar)
+    except (OSError, ValueError) as error:
         raise UsageError(f"{sidecar}: not JSON ({error}); copy it and its .params file again") from error
     missing = [key for key in _NETWORK_KEYS if not isinstance(meta, dict) or key not in meta]
     if missing:
         raise UsageError(f"{sidecar}: it does not describe a network ({', '.join(missing)} missing)")
+    wrong = [key for key, kind in _NETWORK_KEYS.items() if type(meta[key]) is not kind]
+    if meta.get("adapter", _ADAPTERS[0]) not in _ADAPTERS:  # absent in files older than the choice
+        wrong.append("adapter")
+    if wrong:
+        raise UsageError(f"{sidecar}: it does not describe a network ({wrong[0]} is {meta[wrong[0]]!r})")
+    distinct([str(name) for name in meta["classes"]], str(sidecar))
     return meta
 
 
@@ -119,7 +130,7 @@ def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> 
             )
     teacher = meta["head_backbone"] if meta["head"] == "teacher" else None
     measured = recipe.eval if recipe is not None else None
-    adapter = meta.get("adapter", "linear")  # absent in files older than the choice
+    adapter = meta.get("adapter", _ADAPTERS[0])
     detector = build_detector(meta["backbone"], meta["size"], meta["classes"], teacher, measured, adapter)
     detector.load(path, f"the {meta['network']} {meta['backbone']}")
     return detector, meta

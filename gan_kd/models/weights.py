@@ -1,7 +1,7 @@
 """Reading and writing .params files: every way such a file can be wrong becomes one sentence.
 
 A .params file has no checksum and MXNet loads NaN without a word, so all of a file is checked before a
-weight is set.
+weight is set, and its layout before MXNet reads it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from mxnet.gluon import Constant, Parameter
 
 from gan_kd.errors import RunError, UsageError
+from gan_kd.models import params_file
 
 Arrays = Mapping[str, mx.nd.NDArray]
 Parameters = Mapping[str, Parameter]
@@ -30,7 +31,7 @@ def read(path: str | Path, what: str) -> Arrays:
     if not Path(path).is_file():
         raise UsageError(f"{path}: no such file; it should hold the weights of {what}")
     try:
-        arrays = mx.nd.load(str(path))
+        arrays = params_file.load(path)
     except (mx.MXNetError, ValueError, OSError) as error:
         raise UsageError(
             f"{path} is truncated or not a .params file ({last_line(error)}); it should hold the weights of {what}"

@@ -14,19 +14,71 @@ from gan_kd.errors import UsageError
 from gan_kd.recipe.check import check
 from gan_kd.recipe.convert import build, nearest, to_yaml
 from gan_kd.recipe.schema import Recipe
+from gan_kd.untrusted import read_bytes
 
 SHIPPED = Path(__file__).resolve().parents[1] / "recipes"
+_LARGEST = 200_000  # bytes; a recipe with every knob has 4 kB, and PyYAML reads about 0.1 MB a second
+_MOST_NODES, _MOST_ANCESTORS = 100_000, 30
+
+
+def _problem(what: str, where: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=what, problem_mark=where.start_mark)
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys silently; a recipe has each key once."""
+    """PyYAML keeps the last of two equal keys silently; a recipe has each key once.
+
+    A few aliases within each other stand for gigabytes: nodes are counted as if aliases were written out, and an alias
+    within its own anchor, which has no end, is refused. So are whole numbers beyond 64 bits: some cannot be printed.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._nodes, self._sizes = 0, {}  # type: int, dict[str, int]
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event, before = self.peek_event(), self._nodes
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self.anchors and event.anchor not in self._sizes:
+                raise _problem(f"alias *{event.anchor} lies within its own anchor", event)
+            self._nodes += self._sizes.get(event.anchor, 0)
+        node = super().compose_node(parent, index)
+        self._nodes += 1
+        if self._nodes > _MOST_NODES:
+            raise _problem(f"it has more than {_MOST_NODES} values, aliases written out", event)
+        if not isinstance(event, yaml.AliasEvent) and event.anchor is not None:
+            self._sizes[event.anchor] = self._nodes - before
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for i, key in enumerate(keys):
-            if any(key.value == other.value for other in keys[:i]):
-                raise yaml.MarkedYAMLError(problem=f"key {key.value} is given twice", problem_mark=key.start_mark)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _problem(f"key {key.value} is given twice", key)
+                seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value = super().construct_yaml_int(node)
+        if abs(value) >= 2**63:
+            raise _problem("a whole number has more than 64 bits", node)
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+def _parse(text: str) -> Any:
+    """The value of a YAML text; UsageError with what is wrong and in which line."""
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise UsageError("it is nested too deeply") from None
+    except yaml.YAMLError as error:
+        raise UsageError(_first_problem(error)) from None
+    except (ValueError, LookupError, AttributeError, TypeError) as error:  # PyYAML's, for 2020-02-31, !!int x, ...
+        raise UsageError(f"it has a value that cannot be ({error})") from None
 
 
 def names(shipped: Path = SHIPPED) -> list[str]:
@@ -96,6 +148,8 @@ def find(name: str, folder: Path, shipped: Path = SHIPPED, what: str = "recipe")
 
 def _merged_file(path: Path, heirs: tuple[Path, ...]) -> dict[str, Any]:
     """The values of a file over those that it inherits."""
+    if len(heirs) > _MOST_ANCESTORS:
+        raise UsageError(f"{path} is inherited by way of more than {_MOST_ANCESTORS} recipes")
     if path.resolve() in heirs:
         raise UsageError(f"{path} inherits from itself, by way of {heirs[-1].name}")
     values = read(path)
@@ -132,8 +186,8 @@ def _default_name(path: Path) -> str:
 def read(path: Path, what: str = "recipe") -> dict[str, Any]:
     """The map in the YAML file of a recipe (or `what` else); UsageError where it is none, or has a key twice."""
     try:
-        values = yaml.load(path.read_text("utf-8"), _Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = _parse(read_bytes(path, _LARGEST).decode())
+    except (OSError, ValueError, UsageError) as error:
         raise UsageError(f"{path} is not a readable {what}: {_first_problem(error)}") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path} is not a {what}: its top has to be a map of keys")
@@ -146,9 +200,9 @@ def parse_override(override: str) -> dict[str, Any]:
     if not equals or not path.strip():
         raise UsageError(f"--set {override}: write KEY=VALUE, as in train.batch_size=16")
     try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise UsageError(f"--set {override}: the value is not YAML: {_first_problem(error)}") from None
+        value = _parse(text)
+    except UsageError as error:
+        raise UsageError(f"--set {override}: the value is not YAML: {error}") from None
     for key in reversed(path.strip().split(".")):
         value = {key: value}
     return value

@@ -6,24 +6,29 @@ named in `Run.problems`, so that the page can say so.
 
 from __future__ import annotations
 
-import json
+import contextlib
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gan_kd.errors import UsageError
+from gan_kd.recipe.load import from_dict, read
+from gan_kd.untrusted import parse_json, read_bytes, read_json
 
+_LARGEST = 500_000_000  # bytes of a JSON file of a run
 NETWORKS = ("teacher", "baseline", "control", "distilled")
 
 
 def number(value: Any) -> float | None:
     """`value` as a float, None where it is absent or not finite (an mAP of NaN was not measured)."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    with contextlib.suppress(OverflowError):  # a whole number beyond 1e308
+        if math.isfinite(value):
+            return float(value)
     return None
 
 
@@ -146,13 +151,10 @@ def read_run(folder: Path) -> Run:
     if not source.is_file():
         raise UsageError(f"{folder} is not a run folder: no recipe.yaml; name a folder like runs/RECIPE/SEED")
     try:
-        recipe = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        recipe = None
-    parts = ("data", "teacher", "student", "stages", "train", "eval")
-    whole = isinstance(recipe, dict) and all(isinstance(recipe.get(part), dict) for part in parts)
-    if not whole or "name" not in recipe:
-        raise UsageError(f"{source} is not the recipe of a run; copy it back from where the run was made")
+        recipe = dataclasses.asdict(from_dict(read(source)))
+    except UsageError as error:
+        advice = "copy it back from where the run was made"
+        raise UsageError(f"{source} is not the recipe of a run; {advice} ({error})") from None
     problems: list[str] = []
     records = _records(folder / "metrics.jsonl", problems)
     planned = {stage["trains"] for stage in recipe["stages"].values()}
@@ -212,19 +214,24 @@ def _environment(path: Path, problems: list[str]) -> dict[str, Any]:
     The first runs noted a list, one entry a start; their results are published, so that they are still read.
     """
     value = _json(path, problems, (dict, list))
-    if isinstance(value, dict):
-        return value
-    commands, commits = ([start[key] for start in value] for key in ("command", "commit"))
-    return {"commands": commands, "commits": commits, "machine": value[-1]["machine"] if value else {}}
+    try:
+        if isinstance(value, list):
+            commands, commits = ([str(start[key]) for start in value] for key in ("command", "commit"))
+            return {"commands": commands, "commits": commits, "machine": dict(value[-1]["machine"]) if value else {}}
+        texts = {key: [str(text) for text in value[key]] for key in ("commands", "commits") if key in value}
+        return {**value, **texts, "machine": dict(value.get("machine", {}))}
+    except (KeyError, TypeError, ValueError):
+        problems.append(f"{path.name} could not be read and is left out")
+        return {}
 
 
 def _json(path: Path, problems: list[str], kinds: tuple[type, ...] = (dict,)) -> Any:
     """JSON of one of `kinds`; {} where `path` is absent, or holds none of them (noted in `problems`)."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path, _LARGEST)
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except (OSError, ValueError):
         value = None
     if not isinstance(value, kinds):
         problems.append(f"{path.parent.name}/{path.name} could not be read and is left out")
@@ -237,16 +244,28 @@ def _records(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     if not path.is_file():
         problems.append("metrics.jsonl is not there: nothing was trained yet, or the file was removed")
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    try:
+        lines = read_bytes(path, _LARGEST).decode("utf-8", errors="replace").split("\n")
+    except (OSError, ValueError) as error:
+        problems.append(f"metrics.jsonl could not be read and is left out ({error})")
+        return []
     records, broken = [], 0
     for index, line in enumerate(lines):
         try:
-            record = json.loads(line) if line.strip() else None
+            record = parse_json(line) if line.strip() else None
         except ValueError:
             broken += index < len(lines) - 1
             continue
-        if isinstance(record, dict):
+        if isinstance(record, dict) and _is_typed(record):
             records.append(record)
+        else:
+            broken += record is not None
     if broken:
         problems.append(f"metrics.jsonl: {broken} unreadable line(s) left out")
     return records
+
+
+def _is_typed(record: dict[str, Any]) -> bool:
+    """Whether the values of a line of metrics.jsonl are of the types that the report counts on."""
+    kinds = {str: ("kind", "stage", "trains"), int: ("epoch", "step", "batch"), dict: ("losses", "ap"), list: ("maps",)}
+    return all(isinstance(record.get(key, kind()), kind) for kind, keys in kinds.items() for key in keys)
