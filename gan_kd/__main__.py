@@ -94,6 +94,13 @@ def study(argv: list[str]) -> int:
     return main(argv)
 
 
+def status(argv: list[str]) -> int:
+    """list runs: state, stage, epoch, best mAP, time left"""
+    from gan_kd.status import main
+
+    return main(argv)
+
+
 def recipes(argv: list[str]) -> int:
     """list the recipes, or print one with every knob explained"""
     from gan_kd.recipe import show
@@ -118,6 +125,7 @@ COMMANDS = {
     "check": check,
     "report": report,
     "study": study,
+    "status": status,
     "recipes": recipes,
     "download": download,
     "doctor": doctor,

@@ -1,4 +1,7 @@
-"""TensorBoard: the records of metrics.jsonl as scalars. tensorboardX is loaded only for a run that asks for it."""
+"""TensorBoard: the records of metrics.jsonl as scalars, and pictures.
+
+tensorboardX is loaded only for a run that asks for it.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,20 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gan_kd.errors import RunError
 
 #: Of a record, what is its place and no measurement.
 POSITION = ("kind", "stage", "trains", "epoch", "batch", "step", "maps")
+
+
+class Picture(NamedTuple):
+    """A JPEG file and its sides, px."""
+
+    height: int
+    width: int
+    jpeg: bytes
 
 
 class Board:
@@ -28,13 +39,33 @@ class Board:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add the scalars of a record of metrics.jsonl. RunError where they cannot be written."""
-        from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
 
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(record)]
-        event = Event(wall_time=time.time(), step=record["step"], summary=Summary(value=values))
+        self._write(record["trains"], record["step"], values)
+
+    def show(self, network: str, step: int, pictures: Mapping[str, Picture]) -> None:
+        """Add pictures by tag to a network, after so many of its batches. RunError where they cannot be written."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [
+            Summary.Value(
+                tag=tag,
+                image=Summary.Image(
+                    height=picture.height, width=picture.width, colorspace=3, encoded_image_string=picture.jpeg
+                ),
+            )
+            for tag, picture in pictures.items()
+        ]
+        self._write(network, step, values)
+
+    def _write(self, network: str, step: int, values: list[Any]) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
         try:
-            writer = self._writer(record["trains"])
+            writer = self._writer(network)
             writer.write_event(event)
             writer.flush()
         except OSError as error:

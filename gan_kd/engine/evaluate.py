@@ -215,20 +215,26 @@ def evaluate_params(
         "macs": macs,
         "images_per_s": measure_speed(detector, meta["size"], SPEED_BATCH, contexts[0]),
         "speed_batch": SPEED_BATCH,
-        "samples": _samples(detector, dataset, result.detections, meta["size"], contexts[0]),
+        "samples": samples(detector, dataset, result.detections, meta["size"], contexts[0]),
     }
 
 
-def _samples(
-    detector: Detector, dataset: DetectionDataset, detections: Sequence[np.ndarray], size: int, context: mx.Context
+def samples(
+    detector: Detector,
+    dataset: DetectionDataset,
+    detections: Sequence[np.ndarray],
+    size: int,
+    context: mx.Context,
+    number: int = SAMPLES,
+    every: int = EVERY,
 ) -> list[dict[str, Any]]:
-    """Images to look at, spread evenly over the split, with ground truth, detections and, of some, attention."""
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, SAMPLES).round().astype(int)).tolist() if len(dataset) else []
-    samples = []
+    """Images to look at, spread evenly over the split: ground truth, detections, and one in `every` with attention."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, number).round().astype(int)).tolist() if len(dataset) else []
+    found = []
     for index in chosen:
         record = dataset.records[index]
         truth = np.column_stack((record.boxes, record.labels, record.difficult))
-        samples.append(
+        found.append(
             {
                 "id": record.id,
                 "image": str(record.image),
@@ -238,9 +244,9 @@ def _samples(
                 "detections": detections[index].astype(np.float64).round(3).tolist(),
             }
         )
-    for sample, maps in zip(samples[::EVERY], attention_maps(detector, dataset, chosen[::EVERY], size, context)):
+    for sample, maps in zip(found[::every], attention_maps(detector, dataset, chosen[::every], size, context)):
         sample["attention"] = maps
-    return samples
+    return found
 
 
 def _number(value: float) -> float | None:

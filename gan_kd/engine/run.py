@@ -205,7 +205,7 @@ class _Run:
 
         def measure() -> dict[str, Any]:
             average_statistics(networks.detector.collect_params().values())
-            return self._evaluate(networks.detector)
+            return self._evaluate(networks.detector, stage.trains)
 
         def keep_best(result: dict[str, Any]) -> None:
             if result["map"] > self.progress.best.get(stage.trains, -1.0):
@@ -228,14 +228,19 @@ class _Run:
             following.step, following.epochs_seen = self.progress.step, self.progress.epochs_seen
         self.progress = following
 
-    def _evaluate(self, detector: Detector) -> dict[str, Any]:
-        """mAP and AP by class in percent, on the recipe's test split."""
+    def _evaluate(self, detector: Detector, trained: str | None = None) -> dict[str, Any]:
+        """mAP and AP by class in percent, on the recipe's test split; pictures of the network `trained` here."""
         recipe = self.recipe
         result = evaluate(
             detector, self.val_set, self.contexts, recipe.eval, recipe.data.size, recipe.train.num_workers,
             policy=worker_policy(recipe.train),
         )  # fmt: skip
         log.info("Validation: %s, mAP=%.2f", ", ".join(f"{k}={v:.2f}" for k, v in result.ap.items()), result.map)
+        if self.board is not None and trained is not None:
+            from gan_kd.engine.panels import panels  # Matplotlib, for a run that asks for pictures only
+
+            pictures = panels(trained, detector, self.val_set, result.detections, recipe.data.size, self.contexts[0])
+            self.board.show(trained, self.progress.step, pictures)
         return {"map": result.map, "ap": result.ap}
 
     def _save_best(self, network: str, detector: Detector, stage: str | None, epoch: int, map_: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -51,7 +51,7 @@ def decode(rows: Sequence[str]) -> np.ndarray:
     return np.array([list(bytes.fromhex(row)) for row in rows], np.float32) / 255
 
 
-def draw(names: Sequence[str], samples: Sequence[dict[str, Any]], path: Path) -> bool:
+def draw(names: Sequence[str], samples: Sequence[dict[str, Any]], target: Path | BinaryIO) -> bool:
     """Draw what `choose` gave as a JPEG, one row an image; False where there is nothing to draw."""
     images = [None if sample["path"] is None else read(sample["path"]) for sample in samples]
     rows = [(s, image) for s, image in zip(samples, images) if image is not None or s["path"] is None]
@@ -78,7 +78,8 @@ def draw(names: Sequence[str], samples: Sequence[dict[str, Any]], path: Path) ->
                 if index == 0:
                     title = f"{name}\n{heat.shape[0]}×{heat.shape[1]}"
                     axes.set_title(title, color=COLOURS[name], loc="center", fontsize=8.5, pad=3)
-        figure.savefig(path, dpi=DPI, facecolor="white", pil_kwargs={"quality": 85, "optimize": True})
+        options = {"quality": 85, "optimize": True}
+        figure.savefig(target, format="jpeg", dpi=DPI, facecolor="white", pil_kwargs=options)
     return True
 
 

@@ -49,7 +49,7 @@ def draw(networks: Sequence[Network], path: Path) -> bool:
     rows = (len(panels) + 1) // 2
     figure = Figure(figsize=(8.6, 2.9 * rows), layout="constrained")
     grid = figure.subplots(rows, 2, squeeze=False).ravel()
-    colours = [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.88, len(sides)))]
+    colours = [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.72, len(sides)))]
     for axes, panel in zip(grid, panels):
         _panel(axes, panel, sides, colours)
         finish(axes, _ends(panel, sides, colours), changes(chosen))

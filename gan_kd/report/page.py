@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers and in grey print.
 COLOURS = {"teacher": "#59636e", "baseline": "#0072b2", "control": "#009e73", "distilled": "#d55e00"}
+COLUMN_HEAD, ROW_HEAD = 'th scope="col"', 'th scope="row"'
 TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
@@ -26,8 +27,13 @@ class Section:
     def markdown(self) -> str:
         return f"## {self.title}"
 
+    @property
+    def anchor(self) -> str:
+        """The heading's address in the page."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
     def html(self, folder: Path) -> str:
-        return f"<h2>{escape(self.title)}</h2>"
+        return f'<h2 id="{self.anchor}">{escape(self.title)}</h2>'
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Tiles:
 
     def html(self, folder: Path) -> str:
         tiles = (
-            f'<div style="border-color:{colour}"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
+            f'<div><i style="background:{colour}"></i><b>{escape(value)}</b><span>{escape(label)}</span></div>'
             for label, value, colour in self.tiles
         )
         return f'<div class="tiles">{"".join(tiles)}</div>'
@@ -82,13 +88,15 @@ Cell = Union[str, Link, Sequence[Union[str, Link]]]
 class Table:
     """A table. `align`: l or r for each column. `colours`: of a dot before the first cell, by its text.
 
-    A cell is text, a link, or a list of both.
+    A cell is text, a link, or a list of both. `feet`: so many last rows are no peers of those above, and stay last
+    when a reader sorts the page's table. A head of empty cells makes a list of names and values.
     """
 
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     align: str
     colours: dict[str, str] = field(default_factory=dict)
+    feet: int = 0
 
     def markdown(self) -> str:
         rule = [{"l": ":--", "r": "--:"}[side] for side in self.align]
@@ -100,18 +108,23 @@ class Table:
         return "".join(parts).replace("\n", "<br>")
 
     def html(self, folder: Path) -> str:
-        lines = [self._line("th", self.head)]
-        lines += [self._line("td", row) for row in self.rows]
-        return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+        named = any(self.head)
+        first, cut = "td" if named else ROW_HEAD, len(self.rows) - self.feet
+        head = f"<thead>{self._line(self.head, COLUMN_HEAD, COLUMN_HEAD)}</thead>" if named else ""
+        lines = [self._line(row, first, "td") for row in self.rows]
+        foot = f"<tfoot>{''.join(lines[cut:])}</tfoot>" if self.feet else ""
+        return f'<div class="wide"><table>{head}<tbody>{"".join(lines[:cut])}</tbody>{foot}</table></div>'
 
-    def _line(self, tag: str, row: Sequence[Cell]) -> str:
+    def _line(self, row: Sequence[Cell], first: str, others: str) -> str:
+        """A row; first, others: the tags of its cells."""
         cells = []
         for index, (cell, side) in enumerate(zip(row, self.align)):
+            tag = others if index else first
             colour = self.colours.get(cell) if index == 0 and isinstance(cell, str) else None
             dot = f'<i style="background:{colour}"></i>' if colour else ""
             parts = (part.html() if isinstance(part, Link) else escape(part) for part in _parts(cell))
             text = "".join(parts).replace("\n", "<br>")
-            cells.append(f'<{tag} class="{side}">{dot}{text}</{tag}>')
+            cells.append(f'<{tag} class="{side}">{dot}{text}</{tag.split()[0]}>')
         return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -130,7 +143,9 @@ class Figure:
         data = base64.b64encode((folder / self.file).read_bytes()).decode("ascii")
         source = f"data:{TYPES[Path(self.file).suffix]};base64,{data}"
         alt, caption = escape(self.alt), escape(self.caption)
-        image = f'<div class="wide"><img src="{source}" alt="{alt}"></div>'
+        # Plots swap light and dark with the page (page.css), photographs do not.
+        kind = ' class="plot"' if self.file.endswith(".png") else ""
+        image = f'<div class="wide"><img src="{source}" alt="{alt}"{kind}></div>'
         return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
@@ -173,11 +188,29 @@ def write(folder: Path, title: str, blocks: Sequence[Block], name: str = "report
     """Write NAME.md and NAME.html into `folder`, where the pictures are; the path of NAME.html."""
     parts = [f"# {_escape(title)}", *(block.markdown() for block in blocks)]
     (folder / f"{name}.md").write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
-    body = "\n".join(block.html(folder) for block in blocks)
+    values = {
+        "title": escape(title),
+        "style": _beside("page.css"),
+        "script": _beside("page.js"),
+        "sections": _sections(blocks),
+        "body": "\n".join(block.html(folder) for block in blocks),
+    }
     path, beside = folder / f"{name}.html", folder / f".{name}.html"
-    beside.write_text(PAGE.substitute(title=escape(title), style=STYLE, body=body), encoding="utf-8")
+    beside.write_text(PAGE.substitute(values), encoding="utf-8")
     beside.replace(path)  # last and at once: a page that is there is whole
     return path
+
+
+def _sections(blocks: Sequence[Block]) -> str:
+    """Links to the sections of a page; nothing for one without."""
+    sections = [block for block in blocks if isinstance(block, Section)]
+    links = (f'<li><a href="#{section.anchor}">{escape(section.title)}</a></li>' for section in sections)
+    return f'<nav aria-label="Sections"><ul>{"".join(links)}</ul></nav>' if sections else ""
+
+
+def _beside(name: str) -> str:
+    """A file of this folder: the style or the script of every page."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _parts(cell: Cell) -> Sequence[str | Link]:
@@ -189,62 +222,31 @@ def _escape(text: str) -> str:
     return "".join("\\" + letter if letter in "\\`*_|[]<>" else letter for letter in text)
 
 
+# The policy holds browsers to what the page is: one file, which asks no network for anything.
 PAGE = Template(
     """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline';
+ script-src 'unsafe-inline'">
 <title>$title</title>
-<style>$style</style>
+<style>
+$style</style>
 </head>
 <body>
-<main>
+<a class="skip" href="#main">Skip to the content</a>
+<header>
 <h1>$title</h1>
+$sections
+</header>
+<main id="main" tabindex="-1">
 $body
 </main>
+<script>
+$script</script>
 </body>
 </html>
 """
 )
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c2024; --soft: #5d666f; --line: #dfe3e8; --page: #fff;
-  --card: #f6f7f9; --warn: #fff4dc; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #a3adb7; --line: #363c43;
-  --page: #15181b; --card: #1f2327; --warn: #3b3119; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-main { max-width: 66rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: .5rem 0 1rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 2.6rem 0 .7rem; padding-top: .9rem; border-top: 1px solid var(--line); }
-p { max-width: 48rem; margin: .6rem 0; }
-p.lead { font-size: 1.15rem; }
-p.note, figcaption, p.links { color: var(--soft); font-size: .88rem; }
-p.warning { background: var(--warn); border-radius: 6px; padding: .5rem .8rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .7rem;
-  margin: 1.1rem 0; }
-.tiles div { background: var(--card); border-top: 4px solid; border-radius: 6px; padding: .6rem .8rem; }
-.tiles b { display: block; font-size: 1.6rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
-.tiles span { color: var(--soft); font-size: .85rem; }
-.wide { overflow-x: auto; margin: .8rem 0; }
-table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .38rem .8rem .38rem 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; }
-th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
-.r { text-align: right; white-space: nowrap; }
-td i { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .45em; }
-td:first-child { white-space: nowrap; }
-figure { margin: 1rem 0 1.6rem; }
-img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
-figcaption { margin-top: .35rem; max-width: 48rem; }
-pre { background: var(--card); border-radius: 6px; padding: .8rem; overflow-x: auto; font-size: .83rem;
-  line-height: 1.45; }
-summary { cursor: pointer; margin: .6rem 0; }
-a { color: inherit; }
-@media screen and (max-width: 44rem) { .wide img { width: 44rem; max-width: none; } }
-@media print { :root { color-scheme: light; --ink: #000; --page: #fff; --card: #f4f4f4; --soft: #444;
-  --line: #ccc; --warn: #fff; }
-  body { font-size: 10.5pt; } main { max-width: none; padding: 0; } pre { white-space: pre-wrap; }
-  figure, tr, .tiles { break-inside: avoid; } .wide { overflow: visible; } h2 { break-after: avoid; } }
-"""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,7 +19,8 @@ from gan_kd.report.page import COLOURS
 from gan_kd.report.plots import SOFT, STYLE
 from gan_kd.report.run import Run
 
-TITLES = ("ground truth", "teacher", "baseline", "distilled")
+TRUTH = "ground truth"
+TITLES = (TRUTH, "teacher", "baseline", "distilled")
 IMAGES = 8
 # An SSD gives a hundred detections an image, most of them scored near zero; a poor one scores many higher.
 SCORE, MOST = 0.3, 12
@@ -61,15 +62,31 @@ def choose(run: Run) -> tuple[list[dict[str, Any]], int]:
 
 
 def detections(run: Run, samples: Sequence[dict[str, Any]], classes: Sequence[str], path: Path) -> bool:
-    """Draw `samples` (from `choose`) as a JPEG, one row an image; False where none of them can be decoded."""
+    """Draw `samples` (from `choose`) of a run; False where none of them can be decoded."""
+    remarks = {name: "this image was not kept" if run.networks[name].eval else "not run" for name in TITLES[1:]}
+    return draw(TITLES, samples, classes, path, remarks)
+
+
+def draw(
+    titles: Sequence[str],
+    samples: Sequence[dict[str, Any]],
+    classes: Sequence[str],
+    target: Path | BinaryIO,
+    remarks: Mapping[str, str] | None = None,
+) -> bool:
+    """Write a JPEG, one row an image, one column a title: `TRUTH`, or a network.
+
+    samples: as `choose` gives them; remarks: by network, for samples without its detections. False where no image
+    can be decoded.
+    """
     images = [(sample, image) for sample in samples for image in [read(sample["path"])] if image is not None]
     if not images:
         return False
     heights = [WIDTH * min(1.0, image.shape[0] / image.shape[1]) for _, image in images]
-    wide, high = len(TITLES) * (WIDTH + GAP) - GAP, TOP + sum(heights) + GAP * len(heights)
+    wide, high = len(titles) * (WIDTH + GAP) - GAP, TOP + sum(heights) + GAP * len(heights)
     with rc_context(STYLE):
         figure = Figure(figsize=(wide, high))
-        for column, title in enumerate(TITLES):
+        for column, title in enumerate(titles):
             left, bottom = column * (WIDTH + GAP), high - TOP
             style: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "size": 12}
             centre = (left + WIDTH / 2) / wide
@@ -80,9 +97,9 @@ def detections(run: Run, samples: Sequence[dict[str, Any]], classes: Sequence[st
                 bottom -= GAP
                 axes.imshow(image, extent=(0, sample["width"], sample["height"], 0), interpolation="nearest")
                 axes.set_axis_off()
-                _panel(axes, run, sample, title, classes)
+                _panel(axes, sample, title, classes, (remarks or {}).get(title, ""))
         options = {"quality": 80, "optimize": True}
-        figure.savefig(path, dpi=DPI, facecolor="white", pil_kwargs=options)
+        figure.savefig(target, format="jpeg", dpi=DPI, facecolor="white", pil_kwargs=options)
     return True
 
 
@@ -130,16 +147,15 @@ def read(path: Path) -> np.ndarray | None:
     return np.ascontiguousarray(image[..., ::-1])
 
 
-def _panel(axes: Axes, run: Run, sample: dict[str, Any], title: str, classes: Sequence[str]) -> None:
-    """Boxes of one panel, or the reason why there are none."""
-    remark = ""
-    if title == TITLES[0]:
-        boxes = truth_boxes(sample, classes)
+def _panel(axes: Axes, sample: dict[str, Any], title: str, classes: Sequence[str], remark: str) -> None:
+    """Boxes of one panel, or the reason why there are none: `remark` where the sample has no detections of it."""
+    if title == TRUTH:
+        boxes, remark = truth_boxes(sample, classes), ""
     elif title in sample["detections"]:
         boxes = found_boxes(sample, title, classes)
         remark = "" if boxes else f"no detection above {SCORE:g}"
     else:
-        boxes, remark = [], "this image was not kept" if run.networks[title].eval else "not run"
+        boxes = []
     for box in boxes:
         _draw(axes, box, sample["width"], sample["height"])
     if remark:

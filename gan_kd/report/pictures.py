@@ -42,7 +42,7 @@ def curves(networks: Sequence[Network], folder: Path) -> list[page.Block]:
          "Average precision at each network's best epoch.", "AP by class: no evaluation yet"),
         ("Training", plots.map_curves, "map.png", "mAP on the validation images, one line a network",
          "Ring: best epoch. Dotted: next stage of the distilled student. Dashed: not trained here.",
-         "mAP over training: no evaluation yet"),
+         "mAP over training: no evaluation during training"),
         ("", plots.losses, "losses.png", "Training losses, one line a network",
          "Losses. Pale: as logged; full: running mean.", "losses: nothing was trained yet"),
         ("", plots.critic, "critic.png", "Scores of the discriminators for teacher and student maps",

@@ -66,11 +66,13 @@ def save(figure: Figure, path: Path, dpi: int = 120) -> None:
 @styled
 def map_curves(networks: Sequence[Network], path: Path) -> bool:
     """mAP on the validation images over training, the best epoch marked; dashed if not trained here."""
+    curves = [(network, *series(network.evals, lambda record: record.get("map"))) for network in networks]
+    if not any(step.size for _, step, _ in curves):
+        return False  # evaluated after the training only: there is no axis to draw over
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     axes = figure.subplots()
     ends = []
-    for network in networks:
-        step, value = series(network.evals, lambda record: record.get("map"))
+    for network, step, value in curves:
         colour = COLOURS[network.name]
         if step.size:
             axes.plot(step, value, color=colour, lw=1.8, marker="o", ms=2.5 if step.size > 1 else 5)
@@ -80,8 +82,6 @@ def map_curves(networks: Sequence[Network], path: Path) -> bool:
         elif network.map is not None:
             axes.axhline(network.map, color=colour, lw=1.4, ls=(0, (5, 3)))
             ends.append((network.map, f"{network.name} {network.map:.1f}", colour))
-    if not ends:
-        return False
     axes.set(title="mAP on the validation images", ylabel="mAP (%)", xlabel=BATCHES)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     finish(axes, ends, changes(networks))

@@ -176,18 +176,28 @@ def read_run(folder: Path) -> Run:
 
 
 def find_runs(paths: Iterable[Path], exclude: Path | None = None) -> list[Path]:
-    """Run folders at or below `paths`, not below `exclude`, sorted. UsageError where a path has none."""
+    """Run folders at or below `paths`, not below `exclude`, sorted. UsageError where a path has none.
+
+    A report's copies of a run's files are none, but where a path itself names them.
+    """
     found: set[Path] = set()
     for path in paths:
         if not path.is_dir():
             raise UsageError(f"{path} is not a folder; name one like runs/RECIPE/SEED, or a folder of runs")
         below = {source.parent for source in path.rglob("recipe.yaml")}
+        below = {run for run in below if run == path or not is_copy(run)}
         if exclude is not None:
             below = {run for run in below if exclude.resolve() not in (run.resolve(), *run.resolve().parents)}
         if not below:
             raise UsageError(f"{path} holds no run: no recipe.yaml in it or below; name a folder of runs")
         found |= below
     return sorted(found)
+
+
+def is_copy(folder: Path) -> bool:
+    """Whether a report put the files there (`report --out`): the log, but nothing that only a run has."""
+    own = (".lock", "checkpoints", *(f"{name}/{part}.json" for name in NETWORKS for part in ("best", "eval")))
+    return (folder / "train.log").is_file() and not any((folder / name).exists() for name in own)
 
 
 def leaves(values: Any, path: str = "") -> list[tuple[str, str]]:

@@ -144,7 +144,7 @@ def _results(run: Run, networks: Sequence[Network]) -> page.Table:
     rows.append(("distilled − baseline", "", best, last, "", "", ""))
     rows.append(("teacher's lead gained", "", lead_gained(run), "", "", "", ""))
     head = ("network", "backbone", "mAP %, best epoch", "mAP %, last epoch", "parameters", "MACs", "images/s")
-    return page.Table(head, rows, "llrrrrr", page.COLOURS)
+    return page.Table(head, rows, "llrrrrr", page.COLOURS, feet=2)
 
 
 def _remarks(run: Run, networks: Sequence[Network]) -> list[str]:

@@ -70,13 +70,23 @@ def mean_spread(values: Sequence[float | None], digits: int = 2, sign: bool = Fa
 def _finding(runs: Sequence[Run]) -> str:
     known = [run.difference for run in runs if run.difference is not None]
     if not known:
-        return "Not complete: no run has both a baseline and a distilled student evaluated."
+        return _without_difference(runs)
     better = sum(value > 0 for value in known)
     over, apart = f"{len(known)} seed{'s' if len(known) > 1 else ''}", mean_spread(known, 1, sign=True)
     return (
         f"Over {over} the distilled student differs from the same student trained alone by {apart} points of "
         f"mAP; it is better in {better} of {len(known)}."
     )
+
+
+def _without_difference(runs: Sequence[Run]) -> str:
+    """What the runs reach whose recipes train no baseline or no distilled student; else that one is missing."""
+    names = [name for name in NETWORKS if any(run.networks[name].planned for run in runs)]
+    if {"baseline", "distilled"} <= {*names}:
+        return "Not complete: no run has both a baseline and a distilled student evaluated."
+    lacking = "a baseline to compare with" if "distilled" in names else "distillation"
+    maps = (f"{name} {mean_spread([run.networks[name].map for run in runs], 1)}" for name in names)
+    return f"Without {lacking}, mAP in percent: {', '.join(maps)}."
 
 
 def _means(runs: Sequence[Run], names: Sequence[str]) -> page.Table:
@@ -96,7 +106,7 @@ def _means(runs: Sequence[Run], names: Sequence[str]) -> page.Table:
     rows.append(("distilled − baseline", best, last, "", "", ""))
     rows.append(("teacher's lead gained, %", mean_spread([run.gap_closed for run in runs], 0), "", "", "", ""))
     head = ("network", "mAP %, best epoch", "mAP %, last epoch", "parameters", "MACs", "images/s")
-    return page.Table(head, rows, "lrrrrr", page.COLOURS)
+    return page.Table(head, rows, "lrrrrr", page.COLOURS, feet=2)
 
 
 def _seeds(runs: Sequence[Run], names: Sequence[str]) -> page.Table:

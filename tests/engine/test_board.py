@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gan_kd.engine.board import Board, scalars
+from gan_kd.engine.board import Board, Picture, scalars
 from gan_kd.engine.logs import MetricsFile
 from gan_kd.errors import RunError
 
@@ -26,7 +26,10 @@ EVAL = {"kind": "eval", "stage": "adversarial", "trains": "distilled", "epoch": 
 
 
 def read(folder):
-    """{network: {(tag, step): value}} as TensorBoard has them: a start drops what is there from its step on."""
+    """{network: {(tag, step): value}} as TensorBoard has them: a start drops what is there from its step on.
+
+    Of a picture, its JPEG file.
+    """
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
     found = {}
@@ -40,8 +43,17 @@ def read(folder):
                     del values[key]
             for value in event.summary.value:
                 assert (value.tag, event.step) not in values
-                values[value.tag, event.step] = value.simple_value
+                picture = value.HasField("image")
+                values[value.tag, event.step] = value.image.encoded_image_string if picture else value.simple_value
     return found
+
+
+def read_scalars(folder):
+    """The same without pictures."""
+    return {
+        name: {key: value for key, value in values.items() if isinstance(value, float)}
+        for name, values in read(folder).items()
+    }
 
 
 def expected(records):
@@ -86,14 +98,29 @@ def test_a_resumed_run_has_no_step_twice(tmp_path):
     assert set(found["baseline"]) == {(tag, 8) for tag, _ in scalars(TRAIN)}
 
 
+def test_pictures_stand_beside_the_scalars_of_their_network(tmp_path):
+    picture = Picture(48, 64, b"a JPEG file")
+    board = Board(tmp_path, {})
+    board.show("distilled", 2, {"detections": picture, "attention": picture})
+    board.write(EVAL)
+    board.close()
+    board = Board(tmp_path, {"distilled": 0})  # resumed before it: what was shown is dropped, and shown again
+    board.show("distilled", 2, {"detections": picture._replace(jpeg=b"the same")})
+    board.close()
+    assert read(tmp_path) == {"distilled": {("detections", 2): b"the same"}}
+
+
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "tensorboard").write_text("a file")
     with pytest.raises(RunError, match="cannot write .*tensorboard"):
         Board(tmp_path / "tensorboard", {}).write(TRAIN)
 
 
-def test_tensorboardx_is_not_loaded_by_a_run_that_does_not_ask():
-    program = "import gan_kd.engine.run, sys; print([name for name in sys.modules if name.startswith('tensorboard')])"
+def test_a_run_that_does_not_ask_loads_nothing_for_it():
+    program = (
+        "import gan_kd.engine.run, sys; names = 'tensorboardX', 'gan_kd.engine.panels', 'gan_kd.report.photos'; "
+        "print([name for name in names if name in sys.modules])"
+    )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

@@ -14,6 +14,7 @@ import pytest
 from gan_kd.data.dataset import open_split
 from gan_kd.data.transforms import ValTransform
 from gan_kd.engine.evaluate import count, evaluate, evaluate_params, measure_speed
+from gan_kd.engine.panels import IMAGES, panels
 from gan_kd.engine.saved import build_detector, save_detector
 from gan_kd.errors import RunError, UsageError
 from gan_kd.recipe import Eval, from_dict
@@ -129,6 +130,21 @@ def truth(dataset):
     return [
         np.column_stack((record.boxes, record.labels, np.full(len(record.labels), 0.9))) for record in dataset.records
     ]
+
+
+def test_panels_show_detections_and_attention_and_leave_the_network_alone(detector, dataset):
+    """Left the ground truth, right what was detected."""
+    before = {name: parameter.data().asnumpy() for name, parameter in detector.weights().items()}
+    found, nothing = truth(dataset), [np.zeros((0, 6))] * 5
+    one, same, none = (panels("baseline", detector, dataset, rows, SIZE, CPU) for rows in (found, found, nothing))
+    assert one == same and set(one) == {"detections", "attention"}
+    assert one["attention"] == none["attention"] and one["detections"] != none["detections"]
+    picture, other = (cv2.imdecode(np.frombuffer(p["detections"].jpeg, np.uint8), 1).astype(int) for p in (one, none))
+    assert picture.shape[:2] == (one["detections"].height, one["detections"].width)
+    changed = np.flatnonzero((np.abs(picture - other) > 60).any(axis=(0, 2)))
+    assert changed.min() > picture.shape[1] // 2 > 250 and len(dataset) > IMAGES
+    for name, parameter in detector.weights().items():
+        np.testing.assert_array_equal(parameter.data().asnumpy(), before[name], err_msg=name)
 
 
 @pytest.mark.parametrize("metric", ["voc07", "voc10"])

@@ -148,8 +148,29 @@ def test_every_epoch_with_distillers_is_diagnosed(undisturbed):
 
 @pytest.mark.slow
 def test_tensorboard_has_the_metrics(undisturbed):
-    events = test_board.read(run_folder(undisturbed[0]) / "tensorboard")
+    events = test_board.read_scalars(run_folder(undisturbed[0]) / "tensorboard")
     assert events == test_board.expected(records(undisturbed[0]))
+
+
+def is_jpeg(value):
+    return isinstance(value, bytes) and value.startswith(b"\xff\xd8")
+
+
+@pytest.mark.slow
+def test_tensorboard_shows_each_evaluation(undisturbed):
+    events = test_board.read(run_folder(undisturbed[0]) / "tensorboard")
+    shown = {(name, *key) for name, values in events.items() for key, value in values.items() if is_jpeg(value)}
+    lines = [line for line in records(undisturbed[0]) if line["kind"] == "eval"]
+    tags = ("detections", "attention")
+    assert shown == {(line["trains"], tag, line["step"]) for line in lines for tag in tags}
+
+
+@pytest.mark.slow
+def test_tensorboard_changes_no_number(undisturbed, tmp_path):
+    done = train(tmp_path, **{"train.tensorboard": "false"})
+    assert done.returncode == 0, done.stderr
+    assert not (run_folder(tmp_path) / "tensorboard").exists()
+    assert_same(results(undisturbed[0]), results(tmp_path))
 
 
 @pytest.mark.slow
@@ -160,7 +181,7 @@ def test_killed_and_resumed_equals_undisturbed(undisturbed, tmp_path, stage, epo
     done = train(tmp_path, "--resume")
     assert done.returncode == 0, done.stderr
     assert_same(results(undisturbed[0]), results(tmp_path))
-    assert test_board.read(run_folder(tmp_path) / "tensorboard") == test_board.expected(records(undisturbed[0]))
+    assert test_board.read_scalars(run_folder(tmp_path) / "tensorboard") == test_board.expected(records(undisturbed[0]))
 
 
 @pytest.mark.slow

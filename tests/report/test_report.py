@@ -34,7 +34,7 @@ class Reader(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list) -> None:
-        assert tag not in ("script", "link", "iframe")
+        assert tag not in ("link", "iframe")
         self.loads += [value for key, value in attrs if key in ("src", "srcset", "data")]
         if tag not in VOID:
             self.open.append(tag)
@@ -191,6 +191,30 @@ def test_results_of_several_seeds(run_folder: Callable[..., Path], tmp_path: Pat
     assert "(2 of 3 runs)" in text and "it is better in 2 of 2" in text
     assert "The recipes of these runs differ, beyond the seed, in stages.adversarial" in text
     assert "[seed 2](seed-2/report.md)" in text and "--seed 3" in text
+
+
+def test_seeds_of_a_student_that_is_not_distilled(run_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folders = [run_folder(seed=seed, networks=("teacher", "baseline")) for seed in (1, 2)]
+    maps = [json.loads((folder / "baseline" / "eval.json").read_text())["map"] for folder in folders]
+    text = main(folders, tmp_path / "results")[-1].with_suffix(".md").read_text()
+    assert f"baseline {np.mean(maps):.1f} ± {np.std(maps, ddof=1):.1f}.**" in text
+    assert "**Without distillation, mAP in percent: teacher " in text and "Not complete" not in text
+
+
+def test_an_evaluation_after_the_training_only(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder(networks=("teacher", "baseline"))
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["kind"] == "train"))
+    text = make_report(folder).with_suffix(".md").read_text()
+    assert "mAP over training: no evaluation during training" in text and "](losses.png)" in text
+
+
+def test_copies_below_the_runs_are_no_runs(run_folder: Callable[..., Path], tmp_path: Path) -> None:
+    run_folder()
+    first = main([tmp_path / "runs"], tmp_path / "runs" / "results")
+    assert main([tmp_path / "runs"], tmp_path / "elsewhere") != first  # not refused as two runs of one seed
+    copy = tmp_path / "runs" / "results" / "mini-small-large"
+    assert main([copy]) == [copy / "report" / "report.html"]  # named by itself it is one
 
 
 def test_two_runs_of_one_seed_are_refused(run_folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_the_command_links_every_number_to_files(tmp_path: Path, out: str | None
     folder = tmp_path / (out or "runs")
     assert done.stdout.splitlines()[-1] == f"report: {folder / 'tables.html'}"
     markdown, html = ((folder / f"tables.{kind}").read_text() for kind in ("md", "html"))
-    targets = re.findall(r"(?<!\\)\]\(([^)]+)\)", markdown), re.findall(r'href="([^"]+)"', html)
+    targets = re.findall(r"(?<!\\)\]\(([^)]+)\)", markdown), re.findall(r'href="([^"#]+)"', html)
     for found in targets:
         assert all((folder / unquote(target)).is_file() for target in found)
         names = {Path(unquote(target)).name.partition(".")[0] for target in found}
