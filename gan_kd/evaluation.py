@@ -25,13 +25,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--params", type=Path, required=True, metavar="FILE", help="a run's best.params")
     parser.add_argument("--recipe", metavar="NAME", help="default: recipe.yaml of the run that FILE lies in")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the same there")
-    devices = parser.add_mutually_exclusive_group()
+    devices = parser.add_argument_group("devices (the recipe's)").add_mutually_exclusive_group()
     devices.add_argument("--gpus", metavar="0,1", help="GPUs to use")
     devices.add_argument("--contexts", metavar="cpu:0,cpu:1", help="devices to use")
-    parser.add_argument("--dataset-root", metavar="FOLDER", help="data.root of the recipe")
-    parser.add_argument("--batch-size", metavar="N", help="eval.batch_size of the recipe")
-    parser.add_argument("-j", "--num-workers", metavar="N", help="train.num_workers of the recipe")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the recipe")
+    keys = parser.add_argument_group("keys of the recipe, instead of its own")
+    keys.add_argument("--dataset-root", metavar="FOLDER", help="data.root")
+    keys.add_argument("--batch-size", metavar="N", help="eval.batch_size")
+    keys.add_argument("-j", "--num-workers", metavar="N", help="train.num_workers")
+    keys.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key")
     return parser
 
 

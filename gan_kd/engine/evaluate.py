@@ -16,6 +16,7 @@ from mxnet import nd
 from mxnet.ndarray import NDArray
 from tqdm import tqdm
 
+from gan_kd.console import no_bar
 from gan_kd.data.dataset import DetectionDataset, Record, open_split
 from gan_kd.data.loader import Loader
 from gan_kd.data.transforms import ValTransform
@@ -71,7 +72,7 @@ def evaluate(
     check_finite(detector)
     detector.hybridize(static_alloc=True)
     found = []
-    hidden = None if progress else True  # None: hidden where there is no terminal
+    hidden = no_bar() if progress else True
     with tqdm(total=len(dataset), unit="image", desc="evaluating", disable=hidden, leave=False) as bar:
         for index, rows in _detect(detector, dataset, contexts, eval_config.batch_size, size, num_workers):
             record = dataset.records[index]

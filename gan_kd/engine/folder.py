@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +18,7 @@ from gan_kd import __version__
 from gan_kd.engine.files import write_file, write_json
 from gan_kd.errors import RunError, UsageError
 from gan_kd.recipe import Recipe, changes, load, to_yaml
+from gan_kd.version import commit
 
 RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
 
@@ -61,22 +61,6 @@ def _require_same_recipe(written: Path, recipe: Recipe) -> None:
             f"{written.parent} was started with another recipe (now {'; '.join(changed[:3])}): "
             "resume with the settings it was started with, or start a new run with another --save-prefix"
         )
-
-
-def commit() -> str:
-    """The commit of the code that runs, with + where files differ from it; "unknown" outside a git checkout."""
-    root = Path(__file__).resolve().parent.parent
-    try:
-        head = _git(root, "rev-parse", "--short=12", "HEAD")
-        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True
-    ).stdout.strip()
 
 
 def machine() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
+from gan_kd.console import RESULT
 from gan_kd.data.check import preflight
 from gan_kd.data.loader import Loader
 from gan_kd.data.transforms import TrainTransform
@@ -65,7 +66,7 @@ def train(recipe: Recipe, prefix: Path, resume: bool) -> Path | None:
             run.all_stages()
             return run.finish()
         except Stopped:
-            log.info("stopped and saved; go on with: the same command and --resume")
+            log.log(RESULT, "stopped and saved; go on with: the same command and --resume")
             return None
         finally:
             close_log()
@@ -249,6 +250,7 @@ class _Run:
             "teacher_map": self.teacher_map,
         }
         checkpoint.save(self.folder / "checkpoints", position, arrays, state, self.recipe.train.keep)
+        log.debug("saved the checkpoint %s", position)
 
     def finish(self) -> Path:
         """Evaluate the best parameters of every network, write the report, print the last lines."""
@@ -261,7 +263,7 @@ class _Run:
                 lines.append(f"{network} mAP={result['map']:.2f}")
         report = make_report(self.folder)
         for line in (*lines, f"report: {report}"):
-            log.info(line)
+            log.log(RESULT, line)
         return report
 
     def _last_map(self, network: str) -> float | None:

@@ -12,6 +12,7 @@ from typing import Any
 from mxnet.ndarray import NDArray
 from tqdm import tqdm
 
+from gan_kd.console import no_bar
 from gan_kd.data.loader import Loader, TrainBatch
 from gan_kd.engine.logs import Interval, MetricsFile, in_words, log, map_words, train_record
 from gan_kd.engine.optim import Position
@@ -96,7 +97,9 @@ class StageTrainer:
         started = self._ticked = time.time()
         self._batches_before = progress.batch
         label = f"{self.name} {progress.epoch + 1}/{self.warmup + self.stage.epochs}"
-        with tqdm(total=batches, initial=progress.batch, desc=label, unit="batch", disable=None, leave=False) as bar:
+        with tqdm(
+            total=batches, initial=progress.batch, desc=label, unit="batch", disable=no_bar(), leave=False
+        ) as bar:
             for batch in self.loader.epoch(progress.epochs_seen, progress.batch):
                 losses = self._train(batch)
                 progress.batch += 1

@@ -7,6 +7,7 @@ weight is set.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ def read(path: str | Path, what: str) -> Arrays:
     """
     if not Path(path).is_file():
         raise UsageError(f"{path}: no such file; it should hold the weights of {what}")
+    logging.getLogger("gan_kd").debug("reading %s, the weights of %s", path, what)
     try:
         arrays = mx.nd.load(str(path))
     except (mx.MXNetError, ValueError, OSError) as error:
