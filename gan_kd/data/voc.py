@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from gan_kd.data.images import verified_size
-from gan_kd.data.record import Flaw, Labels, Object, Problem, Reading, record_of
+from gan_kd.data.record import SPLITS_BY_FLAG, Flaw, Labels, Object, Problem, Reading, record_of
 from gan_kd.errors import UsageError
 
 CLASSES = (
@@ -36,9 +36,7 @@ class VOCSplit:
         try:
             lines = self.file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
         except OSError:
-            there = sorted(path.stem for path in self.file.parent.glob("*.txt") if "_" not in path.stem)
-            known = f"splits there: {', '.join(there)}" if there else "no split is there; check data.root"
-            raise UsageError(f"{self.file}: there is no such list of images ({known})") from None
+            raise UsageError(f"{self.file}: there is no such list of images ({_splits_in(folder)})") from None
         self.items = [line.strip() for line in lines if line.strip()]
         if not self.items:
             raise UsageError(f"{self.file}: names no image; name another split in data.train or data.val")
@@ -84,6 +82,15 @@ class VOCSplit:
     def _image(self, item: str) -> Path:
         paths = [self.folder / "JPEGImages" / f"{item}{suffix}" for suffix in _SUFFIXES]
         return next((path for path in paths if path.exists()), paths[0])
+
+
+def _splits_in(folder: Path) -> str:
+    """The splits of a folder and how to name them; without any, the folder below it that has some."""
+    there = sorted(path.stem for path in folder.glob("ImageSets/Main/*.txt") if "_" not in path.stem)
+    if there:
+        return f"splits there: {', '.join(there)}; {SPLITS_BY_FLAG}"
+    inner = sorted(folder.glob("*/ImageSets/Main/*.txt"))
+    return f"did you mean the folder {inner[0].parents[2]}?" if inner else "no split is there; check data.root"
 
 
 def _parse(xml: Path) -> ElementTree.Element:

@@ -144,7 +144,7 @@ def count(dataset: DetectionDataset, detections: Sequence[np.ndarray], eval_conf
             raise UsageError("eval.metric coco needs COCO data with one val split; set it to voc07 or voc10")
         coco = COCOMetric(dataset.annotations[0], dataset.classes)
         for record, found in zip(dataset.records, detections):
-            coco.update(int(record.id), found)
+            coco.update(record.id, found)
         return coco.result()
     voc = VOCMetric(dataset.classes, eval_config.iou, points11=eval_config.metric == "voc07")
     for record, found in zip(dataset.records, detections):
