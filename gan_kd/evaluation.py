@@ -62,13 +62,19 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             raise RunError(f"--json {arguments.json} cannot be written: {error.strerror}") from error
 
 
+def recipe_of_run(params: Path) -> Path:
+    """The recipe.yaml of the run folder around a params file; UsageError where it lies in none."""
+    recipe = params.resolve().parent.parent / "recipe.yaml"
+    if not recipe.is_file():
+        raise UsageError(f"{params} lies in no run folder: name its recipe (--recipe)")
+    return recipe
+
+
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     """The recipe named, or that of the run folder around the params file, with the flags as overrides."""
     source = arguments.recipe
     if source is None:
-        source = arguments.params.resolve().parent.parent / "recipe.yaml"
-        if not source.is_file():
-            raise UsageError(f"{arguments.params} lies in no run folder: name its recipe with --recipe")
+        source = recipe_of_run(arguments.params)
     overrides = {
         # JSON is YAML, and a folder named 2012 stays a text.
         "data.root": arguments.dataset_root and json.dumps(arguments.dataset_root, ensure_ascii=False),

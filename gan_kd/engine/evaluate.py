@@ -188,11 +188,7 @@ def evaluate_params(
     detector, meta = load_detector(params_path, recipe)
     if dataset is None:
         dataset = open_split(recipe.data, "val")
-    if tuple(meta["classes"]) != tuple(dataset.classes):
-        raise UsageError(
-            f"{params_path} was trained on the classes {', '.join(meta['classes'])}, "
-            f"but recipe {recipe.name} has {', '.join(dataset.classes)}"
-        )
+    require_same_classes(params_path, meta["classes"], dataset, recipe)
     parameters, macs = cost.count(detector, (1, 3, meta["size"], meta["size"]))
     detector.collect_params().reset_ctx(list(contexts))
     result = evaluate(detector, dataset, contexts, recipe.eval, meta["size"], recipe.train.num_workers, progress)
@@ -217,6 +213,15 @@ def evaluate_params(
         "speed_batch": SPEED_BATCH,
         "samples": _samples(detector, dataset, result.detections, meta["size"], contexts[0]),
     }
+
+
+def require_same_classes(params: Path, classes: Sequence[str], dataset: DetectionDataset, recipe: Recipe) -> None:
+    """UsageError where a network (its file, its classes) would be measured on other classes than its own."""
+    if tuple(classes) != dataset.classes:
+        raise UsageError(
+            f"{params} was trained on the classes {', '.join(classes)}, "
+            f"but recipe {recipe.name} has {', '.join(dataset.classes)}"
+        )
 
 
 def _samples(

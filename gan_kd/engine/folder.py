@@ -82,11 +82,18 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def _command() -> str:
+    """The command of this process: ours, or the name of the script that called the package."""
+    script, module = Path(sys.argv[0]).name, getattr(sys.modules["__main__"].__spec__, "name", "")
+    ours = script == "gan-kd" or module == "gan_kd.__main__"
+    return shlex.join(["python", *(["-m", "gan_kd"] if ours else [script]), *sys.argv[1:]])
+
+
 def _note_environment(path: Path) -> None:
     """Add this start of the run to those before it: entry k of `commands` ran the code of entry k of `commits`."""
     before = json.loads(path.read_text()) if path.exists() else {"commands": [], "commits": []}
     noted = {
-        "commands": [*before["commands"], shlex.join(["python", "-m", "gan_kd", *sys.argv[1:]])],
+        "commands": [*before["commands"], _command()],
         "commits": [*before["commits"], commit()],
         "version": __version__,
         "machine": machine(),
