@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
-from gan_kd import __version__
+from gan_kd.console import RESULT, screen
 from gan_kd.errors import INTERRUPTED, UserError
 
 
@@ -17,8 +20,9 @@ def train(argv: list[str]) -> int:
 
     parser = _parser("train", train)
     add_arguments(parser)
-    parser.add_argument("--save-prefix", type=Path, default=Path("runs"), help="folder of all runs (%(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
+    run_options = parser.add_argument_group("run")
+    run_options.add_argument("--save-prefix", type=Path, default=Path("runs"), help="folder of all runs (%(default)s)")
+    run_options.add_argument("--resume", action="store_true", help="go on with the run that is there")
     arguments = parser.parse_args(argv)
     recipe = recipe_from(arguments)
 
@@ -136,24 +140,66 @@ def _parser(name: str, command: object) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=f"python -m gan_kd {name}", description=command.__doc__)
 
 
-def main(argv: list[str]) -> int:
-    """Run a command; a user's mistake is one line on stderr and its exit code."""
+# How much a command shows, by the options that say so, wherever they stand; the last one counts.
+_LEVELS = {"-q": RESULT, "--quiet": RESULT, "-v": logging.DEBUG, "--verbose": logging.DEBUG}
+_ABOUT = """\
+commands:
+{commands}
+
+COMMAND --help tells more. -q and -v may stand behind COMMAND, too.
+
+exit codes:
+  0    done; a training that a signal stopped: saved
+  1    what was asked for failed: a run, a download, a check that found something
+  2    wrong use: arguments, a recipe, input files
+  130  another command stopped by Ctrl-C"""
+
+
+class _Version(argparse.Action):
+    """Asks Git for the commit only where it is to be printed."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from gan_kd.version import version
+
+        print(version())
+        parser.exit()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command, that of the process by default; a user's mistake is one line on stderr and its exit code."""
     listing = "\n".join(f"  {name:<10}{command.__doc__}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m gan_kd",
         description="GAN-Knowledge Distillation for one-stage object detection (arXiv 1906.08467).",
-        epilog=f"commands:\n{listing}\n\nCOMMAND --help tells more.",
+        epilog=_ABOUT.format(commands=listing),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=__version__)
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version, in a checkout the commit, too")
+    for names, help_ in (
+        (("-q", "--quiet"), "show warnings and the last lines alone"),
+        (("-v", "--verbose"), "show details; errors with tracebacks"),
+    ):
+        parser.add_argument(
+            *names, dest="level", action="store_const", const=_LEVELS[names[0]], default=logging.INFO, help=help_
+        )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
+    words = [word for word in arguments.arguments if word not in _LEVELS]
+    shown = [arguments.level, *(_LEVELS[word] for word in arguments.arguments if word in _LEVELS)][-1]
     try:
-        return COMMANDS[arguments.command](arguments.arguments)
+        with screen(shown):
+            return COMMANDS[arguments.command](words)
     except UserError as error:
+        if shown == logging.DEBUG:
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name != "mxnet":
+            raise
+        print("error: MXNet is not installed: take one build, pip install 'gan-kd[cpu]' or [gpu]", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the output goes to `head` or a pager that was left
@@ -162,4 +208,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

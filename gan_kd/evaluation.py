@@ -25,13 +25,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--params", type=Path, required=True, metavar="FILE", help="a run's best.params")
     parser.add_argument("--recipe", metavar="NAME", help="default: recipe.yaml of the run that FILE lies in")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the same there")
-    devices = parser.add_mutually_exclusive_group()
+    devices = parser.add_argument_group("devices (the recipe's)").add_mutually_exclusive_group()
     devices.add_argument("--gpus", metavar="0,1", help="GPUs to use")
     devices.add_argument("--contexts", metavar="cpu:0,cpu:1", help="devices to use")
-    parser.add_argument("--dataset-root", metavar="FOLDER", help="data.root of the recipe")
-    parser.add_argument("--batch-size", metavar="N", help="eval.batch_size of the recipe")
-    parser.add_argument("-j", "--num-workers", metavar="N", help="train.num_workers of the recipe")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the recipe")
+    keys = parser.add_argument_group("keys of the recipe, instead of its own")
+    keys.add_argument("--dataset-root", metavar="FOLDER", help="data.root")
+    keys.add_argument("--batch-size", metavar="N", help="eval.batch_size")
+    keys.add_argument("-j", "--num-workers", metavar="N", help="train.num_workers")
+    keys.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key")
     return parser
 
 
@@ -61,13 +62,19 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             raise RunError(f"--json {arguments.json} cannot be written: {error.strerror}") from error
 
 
+def recipe_of_run(params: Path) -> Path:
+    """The recipe.yaml of the run folder around a params file; UsageError where it lies in none."""
+    recipe = params.resolve().parent.parent / "recipe.yaml"
+    if not recipe.is_file():
+        raise UsageError(f"{params} lies in no run folder: name its recipe (--recipe)")
+    return recipe
+
+
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     """The recipe named, or that of the run folder around the params file, with the flags as overrides."""
     source = arguments.recipe
     if source is None:
-        source = arguments.params.resolve().parent.parent / "recipe.yaml"
-        if not source.is_file():
-            raise UsageError(f"{arguments.params} lies in no run folder: name its recipe with --recipe")
+        source = recipe_of_run(arguments.params)
     overrides = {
         # JSON is YAML, and a folder named 2012 stays a text.
         "data.root": arguments.dataset_root and json.dumps(arguments.dataset_root, ensure_ascii=False),

@@ -112,7 +112,7 @@ case $build in
   cpu) requirements="requirements-cpu.txt" size="" ;;
   gpu) requirements="requirements.txt" size=" (about 2.3 GB to fetch)" ;;
 esac
-files=("$requirements" scripts/requirements-common.txt)
+files=("$requirements" "scripts/requirements-mxnet-$build.txt" scripts/requirements-common.txt)
 
 if ! finished packages "$(fingerprint "${files[@]}")"; then
   choose_python

@@ -207,8 +207,9 @@ def project(tmp_path_factory):
 
 
 def pin(root: Path, line: str) -> None:
-    for name in ("requirements.txt", "requirements-cpu.txt"):
+    for name, build in (("requirements.txt", "gpu"), ("requirements-cpu.txt", "cpu")):
         (root / name).write_text("-r scripts/requirements-common.txt\n")
+        (root / "scripts" / f"requirements-mxnet-{build}.txt").touch()
     (root / "scripts" / "requirements-common.txt").write_text(f"{line}\n")
     (root / "scripts" / "requirements-dev.txt").write_text("tiny==2.0\n")
 

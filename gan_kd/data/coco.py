@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_kd.data.images import verified_size
-from gan_kd.data.record import Flaw, Labels, Object, Problem, Reading, record_of
+from gan_kd.data.record import SPLITS_BY_FLAG, Flaw, Labels, Object, Problem, Reading, record_of
 from gan_kd.errors import UsageError
 from gan_kd.untrusted import file_within, read_json
 
@@ -50,7 +50,9 @@ class COCOSplit:
                 hash((entry.get("id"), entry.get("category_id")))  # TypeError for a list where a number belongs
         except FileNotFoundError:
             there = sorted(path.stem.partition("_")[2] for path in self.file.parent.glob("instances_*.json"))
-            known = f"splits there: {', '.join(there)}" if there else "no split is there; check data.root"
+            known = (
+                f"splits there: {', '.join(there)}; {SPLITS_BY_FLAG}" if there else "no split is there; check data.root"
+            )
             raise UsageError(f"{self.file}: there is no such annotation file ({known})") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)

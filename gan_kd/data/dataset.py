@@ -19,6 +19,7 @@ from typing import Any, Callable, TypeVar, Union
 import numpy as np
 from tqdm import tqdm
 
+from gan_kd.console import no_bar
 from gan_kd.data import coco, demo, images, voc
 from gan_kd.data.record import Labels, Problem, Record, plain
 from gan_kd.errors import UsageError
@@ -201,7 +202,7 @@ def _each(function: Callable[[Any], T], items: Sequence[Any], what: str) -> list
     """function(item) of each item in order, in threads: decoding waits for the disk and frees the GIL."""
     pool = ThreadPoolExecutor()
     try:
-        progress = tqdm(pool.map(function, items), f"checking {what}", len(items), leave=False, disable=None)
+        progress = tqdm(pool.map(function, items), f"checking {what}", len(items), leave=False, disable=no_bar())
         return list(progress)
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from gan_kd.console import no_bar
 from gan_kd.errors import RunError
 
 _TIMEOUT = 10.0  # seconds without an answer
@@ -122,7 +123,13 @@ def _continue(url: str, file: Path) -> None:
         if answer.status_code != requests.codes.partial_content:
             return  # the whole file, the end of the file, or an error: GluonCV's download sees to it
         total = have + int(answer.headers.get("Content-Length", 0))
-        options: dict[str, Any] = {"initial": have, "total": total, "unit": "B", "unit_scale": True}
+        options: dict[str, Any] = {
+            "initial": have,
+            "total": total,
+            "unit": "B",
+            "unit_scale": True,
+            "disable": bool(no_bar()),
+        }
         with open(file, "ab") as out, tqdm(desc=file.name, **options) as bar:
             for chunk in answer.iter_content(_CHUNK):
                 out.write(chunk)

@@ -10,6 +10,9 @@ import numpy as np
 
 from gan_kd.errors import printable
 
+#: How a user chooses among the splits that are there, for messages.
+SPLITS_BY_FLAG = "choose with --set 'data.train=[NAME]' and --set 'data.val=[NAME]'"
+
 
 class Record(NamedTuple):
     """An image and its objects; boxes are in its pixels, counted from 0, the last one included.

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from gan_kd.data.images import verified_size
-from gan_kd.data.record import Flaw, Labels, Object, Problem, Reading, record_of
+from gan_kd.data.record import SPLITS_BY_FLAG, Flaw, Labels, Object, Problem, Reading, record_of
 from gan_kd.errors import UsageError
 from gan_kd.untrusted import file_within, read_bytes
 
@@ -40,9 +40,7 @@ class VOCSplit:
         try:
             lines = read_bytes(self.file, _LARGEST_LIST).decode("utf-8-sig", errors="replace").splitlines()
         except OSError:
-            there = sorted(path.stem for path in self.file.parent.glob("*.txt") if "_" not in path.stem)
-            known = f"splits there: {', '.join(there)}" if there else "no split is there; check data.root"
-            raise UsageError(f"{self.file}: there is no such list of images ({known})") from None
+            raise UsageError(f"{self.file}: there is no such list of images ({_splits_in(folder)})") from None
         except ValueError as error:
             raise UsageError(f"{self.file}: not a list of images ({error})") from None
         self.items = [line.strip() for line in lines if line.strip()]
@@ -93,6 +91,15 @@ class VOCSplit:
     def _image(self, item: str) -> Path:
         paths = [file_within(self.folder / "JPEGImages", f"{item}{suffix}") for suffix in _SUFFIXES]
         return next((path for path in paths if path.exists()), paths[0])
+
+
+def _splits_in(folder: Path) -> str:
+    """The splits of a folder and how to name them; without any, the folder below it that has some."""
+    there = sorted(path.stem for path in folder.glob("ImageSets/Main/*.txt") if "_" not in path.stem)
+    if there:
+        return f"splits there: {', '.join(there)}; {SPLITS_BY_FLAG}"
+    inner = sorted(folder.glob("*/ImageSets/Main/*.txt"))
+    return f"did you mean the folder {inner[0].parents[2]}?" if inner else "no split is there; check data.root"
 
 
 def _parse(xml: Path) -> ElementTree.Element:

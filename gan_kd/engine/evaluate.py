@@ -16,6 +16,7 @@ from mxnet import nd
 from mxnet.ndarray import NDArray
 from tqdm import tqdm
 
+from gan_kd.console import no_bar
 from gan_kd.data.dataset import DetectionDataset, Record, open_split
 from gan_kd.data.loader import Loader, worker_policy
 from gan_kd.data.transforms import ValTransform
@@ -74,7 +75,7 @@ def evaluate(
     check_finite(detector)
     detector.hybridize(static_alloc=True)
     found = []
-    hidden = None if progress else True  # None: hidden where there is no terminal
+    hidden = no_bar() if progress else True
     with tqdm(total=len(dataset), unit="image", desc="evaluating", disable=hidden, leave=False) as bar:
         for index, rows in _detect(detector, dataset, contexts, eval_config.batch_size, size, num_workers, policy):
             record = dataset.records[index]
@@ -147,7 +148,7 @@ def count(dataset: DetectionDataset, detections: Sequence[np.ndarray], eval_conf
             raise UsageError("eval.metric coco needs COCO data with one val split; set it to voc07 or voc10")
         coco = COCOMetric(dataset.annotations[0], dataset.classes)
         for record, found in zip(dataset.records, detections):
-            coco.update(int(record.id), found)
+            coco.update(record.id, found)
         return coco.result()
     voc = VOCMetric(dataset.classes, eval_config.iou, points11=eval_config.metric == "voc07")
     for record, found in zip(dataset.records, detections):

@@ -6,7 +6,6 @@ import fcntl
 import os
 import platform
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +18,7 @@ from gan_kd.errors import RunError, UsageError
 from gan_kd.files import make_folder, remove_unfinished, write_file, write_json
 from gan_kd.recipe import Recipe, changes, load, to_yaml
 from gan_kd.untrusted import read_json
+from gan_kd.version import commit
 
 RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
 
@@ -64,22 +64,6 @@ def _require_same_recipe(written: Path, recipe: Recipe) -> None:
         )
 
 
-def commit() -> str:
-    """The commit of the code that runs, with + where files differ from it; "unknown" outside a git checkout."""
-    root = Path(__file__).resolve().parent.parent
-    try:
-        head = _git(root, "rev-parse", "--short=12", "HEAD")
-        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
 def machine() -> dict[str, Any]:
     """Processor, cores and versions: what a number depends on beside the recipe."""
     return {
@@ -99,6 +83,13 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def _command() -> str:
+    """The command of this process: ours, or the name of the script that called the package."""
+    script, module = Path(sys.argv[0]).name, getattr(sys.modules["__main__"].__spec__, "name", "")
+    ours = script == "gan-kd" or module == "gan_kd.__main__"
+    return shlex.join(["python", *(["-m", "gan_kd"] if ours else [script]), *sys.argv[1:]])
+
+
 def _note_environment(path: Path) -> None:
     """Add this start of the run to those before it: entry k of `commands` ran the code of entry k of `commits`."""
     try:
@@ -107,7 +98,7 @@ def _note_environment(path: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{path} is damaged; move it away, the run goes on without it") from None
     noted = {
-        "commands": [*starts["commands"], shlex.join(["python", "-m", "gan_kd", *sys.argv[1:]])],
+        "commands": [*starts["commands"], _command()],
         "commits": [*starts["commits"], commit()],
         "version": __version__,
         "machine": machine(),

@@ -1,4 +1,4 @@
-"""What a run tells: the log in GluonCV's line format, metrics.jsonl, the progress bar."""
+"""What a run tells: the log in GluonCV's line format and metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from mxnet.ndarray import NDArray
-from tqdm import tqdm
 
 from gan_kd.engine.board import Board
 from gan_kd.errors import RunError
@@ -23,27 +22,20 @@ SCORES = ("critic_real", "critic_fake")
 log = logging.getLogger("gan_kd")
 
 
-class _BarHandler(logging.Handler):
-    """Prints lines above the progress bar instead of through it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record))
-
-
 def log_to(path: Path) -> None:
-    """Send the package's log lines to the screen and, appended, to `path`."""
+    """Append the package's log lines to `path`, from INFO on; `gan_kd.console.screen` shows them."""
     close_log()
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    for handler in (_BarHandler(), logging.FileHandler(path)):
-        log.addHandler(handler)
+    file = logging.FileHandler(path)
+    file.setLevel(logging.INFO)
+    log.addHandler(file)
 
 
 def close_log() -> None:
     """Let go of the file."""
-    for handler in list(log.handlers):
-        log.removeHandler(handler)
-        handler.close()
+    for handler in log.handlers[:]:
+        if isinstance(handler, logging.FileHandler):
+            log.removeHandler(handler)
+            handler.close()
 
 
 class NotFinite(RunError):

@@ -11,6 +11,7 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
+from gan_kd.console import RESULT
 from gan_kd.data.check import preflight
 from gan_kd.data.loader import Loader, worker_policy
 from gan_kd.data.transforms import TrainTransform
@@ -267,6 +268,7 @@ class _Run:
             "origin": self.origin,
         }
         checkpoint.save(self.folder / "checkpoints", position, arrays, state, self.recipe.train.keep)
+        log.debug("saved the checkpoint %s", position)
 
     def finish(self) -> Path:
         """Evaluate the best parameters of every network, write the report, print the last lines."""
@@ -280,7 +282,7 @@ class _Run:
         with self.stop.held():  # some seconds, after which there is nothing left to stop
             report = make_report(self.folder)
             for line in (*lines, f"report: {report}"):
-                log.info(line)
+                log.log(RESULT, line)
         return report
 
     def _last_map(self, network: str) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any
 from mxnet.ndarray import NDArray
 from tqdm import tqdm
 
+from gan_kd.console import no_bar
 from gan_kd.data.loader import Loader, TrainBatch
 from gan_kd.data.workers import WorkerFailure
 from gan_kd.engine.logs import Interval, MetricsFile, NotFinite, in_words, log, map_words, train_record
@@ -97,7 +98,9 @@ class StageTrainer:
         started = self._ticked = time.time()
         self._batches_before = progress.batch
         label = f"{self.name} {progress.epoch + 1}/{self.warmup + self.stage.epochs}"
-        with tqdm(total=batches, initial=progress.batch, desc=label, unit="batch", disable=None, leave=False) as bar:
+        with tqdm(
+            total=batches, initial=progress.batch, desc=label, unit="batch", disable=no_bar(), leave=False
+        ) as bar:
             for batch in self.loader.epoch(progress.epochs_seen, progress.batch):
                 with stop.held():
                     self._batch(batch, bar)

@@ -6,6 +6,7 @@ weight is set, and its layout before MXNet reads it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def read(path: str | Path, what: str) -> Arrays:
     """
     if not Path(path).is_file():
         raise UsageError(f"{path}: no such file; it should hold the weights of {what}")
+    logging.getLogger("gan_kd").debug("reading %s, the weights of %s", path, what)
     try:
         arrays = params_file.load(path)
     except (mx.MXNetError, ValueError, OSError) as error:

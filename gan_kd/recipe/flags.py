@@ -59,21 +59,34 @@ _DATASETS: dict[str, dict[str, Any]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser, recipe: str = "voc/mobilenet1.0-resnet50_v1") -> None:
-    """Adds --recipe, with this default, and every flag that overrides keys of it."""
-    parser.add_argument("--recipe", default=recipe, metavar="NAME", help="shipped, or a .yaml file (%(default)s)")
-    devices = parser.add_mutually_exclusive_group()
-    devices.add_argument("--gpus", metavar="0,1", help="train.contexts by GPU numbers; '' is the CPU")
+    """Adds --recipe, with this default, and every flag that overrides keys of it, in groups.
+
+    Flags have no default: what is not given stays as the recipe has it. Their help shows the default recipe's values.
+    """
+    usual = load(recipe)
+    group = parser.add_argument_group(
+        "recipe", f"what is not given stays as the recipe has it; in parentheses: {recipe}'s"
+    )
+    group.add_argument("--recipe", default=recipe, metavar="NAME", help="shipped, or a .yaml file (%(default)s)")
+    group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the recipe")
+    data, training = parser.add_argument_group("data"), parser.add_argument_group("training")
+    text = f"data.dataset, its usual root, splits and metric ({usual.data.dataset})"
+    data.add_argument("--dataset", choices=list(_DATASETS), help=text)
+    devices = parser.add_argument_group("devices").add_mutually_exclusive_group()
+    contexts = ",".join(usual.train.contexts)
+    devices.add_argument("--gpus", metavar="0,1", help=f"train.contexts by GPU numbers; '' is the CPU ({contexts})")
     devices.add_argument("--contexts", metavar="cpu:0,cpu:1", help="train.contexts")
-    parser.add_argument("--dataset", choices=list(_DATASETS), help="data.dataset, its usual root, splits and metric")
+    training.add_argument("--epochs", metavar="N", help="each network's epochs in all, its stages keeping their shares")
+    training.add_argument("--lr", metavar="RATE", help="learning rate of every stage that uses SGD")
     knobs = {f"{cls.__name__.lower()}.{knob.name}": knob for cls in (Data, Train) for knob in dataclasses.fields(cls)}
     for flag, key in _ONE_KEY.items():
-        text = f"{key}: {knobs[key].metadata['doc']}".replace("%", "%%")
+        part, _, name = key.partition(".")
+        text = f"{key}: {knobs[key].metadata['doc']} ({getattr(getattr(usual, part), name)})".replace("%", "%%")
         names = ("-j", flag) if flag == "--num-workers" else (flag,)
-        parser.add_argument(*names, dest=key, metavar=key.rpartition(".")[2].upper(), help=text)
-    parser.add_argument("--tensorboard", action="store_true", help="train.tensorboard: event files in RUN/tensorboard")
-    parser.add_argument("--epochs", metavar="N", help="each network's epochs in all, its stages keeping their shares")
-    parser.add_argument("--lr", metavar="RATE", help="learning rate of every stage that uses SGD")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the recipe")
+        (data if part == "data" else training).add_argument(*names, dest=key, metavar=name.upper(), help=text)
+    training.add_argument(
+        "--tensorboard", action="store_true", help="train.tensorboard: event files in RUN/tensorboard"
+    )
 
 
 def overrides_from(args: argparse.Namespace) -> list[str]:

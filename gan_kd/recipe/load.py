@@ -87,20 +87,23 @@ def names(shipped: Path = SHIPPED) -> list[str]:
     return sorted(path.relative_to(shipped).with_suffix("").as_posix() for path in shipped.rglob("*.yaml"))
 
 
-def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load(source: str | Path | Recipe, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a shipped name or of a .yaml file, merged over what it inherits, overridden and checked.
 
-    `inherits: NAME` (a shipped recipe, or a .yaml file relative to the inheriting one) merges maps key by key
-    and replaces lists; null takes a stage away. Name and description are not inherited. Overrides are texts
-    'a.b=value', the value in YAML, later ones winning. Raises UsageError: no such recipe, broken YAML, and
-    what from_dict refuses.
+    A Recipe, too, is overridden and checked. `inherits: NAME` (a shipped recipe, or a .yaml file relative to the
+    inheriting one) merges maps key by key and replaces lists; null takes a stage away. Name and description are
+    not inherited. Overrides are texts 'a.b=value', the value in YAML, later ones winning. Raises UsageError: no
+    such recipe, broken YAML, and what from_dict refuses.
     """
-    values = _merged_file(find(str(name_or_path), Path()), ())
+    if isinstance(source, Recipe):
+        name, values = source.name, yaml.safe_load(to_yaml(source))
+    else:
+        name, values = str(source), _merged_file(find(str(source), Path()), ())
     for override in overrides:
         layer = parse_override(override)
         _check_layer(layer)
         values = _merge(values, layer)
-    with blaming(f"recipe {name_or_path}"):
+    with blaming(f"recipe {name}"):
         return from_dict(values)
 
 

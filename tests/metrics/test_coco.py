@@ -53,6 +53,28 @@ def measure(annotation_file, classes, detections):
     return metric.result()
 
 
+def test_what_other_tools_leave_out_or_write_otherwise(tmp_path):
+    """Ids of objects from 0 on or none, no area, no iscrowd, image ids as text, names in another case."""
+    content = {
+        "images": [{"id": name, "file_name": f"{name}.jpg", "width": 99, "height": 99} for name in ("a", "b")],
+        "categories": [{"id": 7, "name": "Nut"}, {"id": 9, "name": "bolt"}],
+        "annotations": [
+            {"id": 0, "image_id": "a", "category_id": 7, "bbox": [10, 10, 40, 40]},
+            {"id": 1, "image_id": "b", "category_id": 9, "bbox": [20, 30, 50, 40]},
+            {"image_id": "b", "category_id": 7, "bbox": [5, 5, 12, 20]},
+            {"image_id": "b", "category_id": 7, "bbox": None},
+        ],
+    }
+    file = tmp_path / "instances_val.json"
+    file.write_text(json.dumps(content))
+    found = {
+        "a": np.array([[10, 10, 49, 49, 1, 0.9]]),
+        "b": np.array([[20, 30, 69, 69, 0, 0.8], [5, 5, 16, 24, 1, 0.7]]),
+    }
+    result = measure(file, ["Bolt", "nut"], found)
+    assert result.map == pytest.approx(100) and result.ap == pytest.approx({"Bolt": 100, "nut": 100})
+
+
 def test_equals_pycocotools_whatever_the_order_of_the_classes(annotation_file, truth):
     classes = class_names(truth)[::-1]
     detections = detections_of(truth, classes, np.random.default_rng(0))

@@ -1,0 +1,158 @@
+"""The package from Python in a few functions: load, split, distill, evaluate.
+
+    from gan_kd.api import distill, evaluate, load, split
+
+MXNet is loaded by the first call, not by the import. Mistakes are `gan_kd.errors.UserError`, as on the command line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+import numpy as np
+
+from gan_kd import compat
+from gan_kd.console import screen
+from gan_kd.errors import UsageError
+from gan_kd.evaluation import recipe_of_run
+from gan_kd.recipe import Recipe
+from gan_kd.recipe import load as load_recipe
+
+if TYPE_CHECKING:
+    from gluoncv.model_zoo.ssd import SSD
+
+    from gan_kd.engine.evaluate import Evaluation
+    from gan_kd.models.extractor import Extractor
+    from gan_kd.models.head import SSDHead
+    from gan_kd.models.ssd import Detector
+
+AnyRecipe = Union[str, Path, Recipe]  # a shipped name, a .yaml file, or the recipe itself
+
+
+@dataclass(frozen=True)
+class TrainedDetector:
+    """A trained network: images in, boxes out.
+
+    params: the file of its weights. network: the Gluon block, on the CPU unless an evaluation moved it. about: what
+    best.json says of it.
+    """
+
+    params: Path
+    network: Detector
+    about: Mapping[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return self.network.head.classes
+
+    @property
+    def size(self) -> int:
+        """Side of the square network input, px."""
+        return self.network.extractor.size
+
+    def __call__(self, *images: np.ndarray | str | Path) -> list[np.ndarray]:
+        """What is found in each image, as one batch: (K, 6) float32 x0, y0, x1, y1, class, score, by falling score.
+
+        images: files, or uint8 RGB (H, W, 3). Boxes are in the image's pixels. RunError for a file that is no image.
+        """
+        import mxnet as mx
+
+        from gan_kd.data.images import read
+        from gan_kd.data.transforms import ValTransform
+
+        if not images:
+            return []
+        pixels = [image if isinstance(image, np.ndarray) else read(Path(image)) for image in images]
+        inputs, scales = zip(*map(ValTransform(self.size), pixels))
+        ids, scores, boxes = self.network(mx.nd.array(np.stack(inputs), ctx=self.network.head.contexts[0]))
+        rows = mx.nd.concat(boxes, ids, scores, dim=2).asnumpy()
+        found = []
+        for image, scale, table in zip(pixels, scales, rows):
+            table = table[table[:, 4] >= 0]
+            last = np.tile(image.shape[1::-1], 2) - 1
+            table[:, :4] = np.clip(table[:, :4] * np.tile(scale, 2), 0, last)
+            found.append(table)
+        return found
+
+
+def load(params: str | Path, recipe: AnyRecipe | None = None) -> TrainedDetector:
+    """The detector in a params file.
+
+    recipe: needed where no best.json lies beside the file to say what it holds, as for GluonCV's own files.
+    """
+    compat.set_default_threads()
+    from gan_kd.engine.saved import load_detector
+
+    path = Path(params).expanduser()
+    network, about = load_detector(path, None if recipe is None else load_recipe(recipe))
+    return TrainedDetector(path, network, about)
+
+
+def split(detector: TrainedDetector | SSD) -> tuple[Extractor, SSDHead]:
+    """Extractor and head of a detector, or of a GluonCV SSD: `head(*extractor(x))` are its class and box predictions.
+
+    Nothing is copied (paper, algorithm, step 1). UsageError where adapters lie between the two.
+    """
+    from gan_kd.models import ssd
+
+    if not isinstance(detector, TrainedDetector):
+        return ssd.split(detector)
+    network = detector.network
+    if network.adapters is not None:
+        raise UsageError(
+            f"{detector.params}: adapters lie between its extractor and head; take network.extractor, "
+            "network.adapters and network.head"
+        )
+    return network.extractor, network.head
+
+
+def distill(
+    recipe: AnyRecipe,
+    teacher: TrainedDetector | str | Path | None = None,
+    overrides: Sequence[str] = (),
+    save_prefix: str | Path = "runs",
+    resume: bool = False,
+) -> TrainedDetector:
+    """Run a recipe as `python -m gan_kd train` does, and give its distilled student.
+
+    teacher: a trained one, or its params file, instead of the recipe's. overrides: 'a.b=value', as for --set. The run
+    lies in save_prefix/NAME/SEED. KeyboardInterrupt where Ctrl-C ended it; it is saved then.
+    """
+    weights = teacher.params if isinstance(teacher, TrainedDetector) else teacher
+    given = [] if weights is None else [f"teacher.weights={json.dumps(str(weights))}"]
+    asked = load_recipe(recipe, [*given, *overrides])
+    if not asked.trains("distilled"):
+        raise UsageError(f"recipe {asked.name} trains no distilled student")
+    compat.set_default_threads(asked.train.num_workers)
+    from gan_kd.engine.run import train
+    from gan_kd.stop import StopSignal
+
+    with screen(), StopSignal() as stop:
+        train(asked, Path(save_prefix), resume, stop)
+    return load(Path(save_prefix, asked.name, str(asked.train.seed), "distilled", "best.params"))
+
+
+def evaluate(detector: TrainedDetector, recipe: AnyRecipe | None = None, overrides: Sequence[str] = ()) -> Evaluation:
+    """Measure a detector on a recipe's test split: `.map` and `.ap` in percent, `.detections` of each image.
+
+    recipe: that of the run whose folder holds the params file, by default. The network moves to its devices.
+    """
+    asked = load_recipe(recipe_of_run(detector.params) if recipe is None else recipe, overrides)
+    compat.set_default_threads(asked.train.num_workers)
+    from gan_kd.data.dataset import open_split
+    from gan_kd.engine.contexts import open_contexts
+    from gan_kd.engine.evaluate import evaluate
+    from gan_kd.engine.saved import require_classes
+    from gan_kd.models.ssd import join
+
+    contexts, dataset = open_contexts(asked.train.contexts), open_split(asked.data, "val")
+    require_classes(detector.params, detector.about, dataset.classes)
+    network, how = detector.network, asked.eval
+    network.collect_params().reset_ctx(contexts)
+    measured = join(network.extractor, network.head, network.adapters, how.nms, how.nms_topk, how.post_nms)
+    return evaluate(measured, dataset, contexts, how, detector.size, asked.train.num_workers)

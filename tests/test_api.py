@@ -1,0 +1,130 @@
+"""The package from Python: the lines of the README on drawn images, and what they refuse."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan_kd.api import TrainedDetector, distill, evaluate, load, split
+from gan_kd.data import demo
+from gan_kd.data.dataset import open_split
+from gan_kd.data.images import read
+from gan_kd.engine.saved import build_detector, save_detector
+from gan_kd.errors import UsageError
+from gan_kd.recipe import load as load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE = 128
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher's file, its weights at random."""
+    path = tmp_path_factory.mktemp("teacher") / "best.params"
+    about = {"network": "teacher", "backbone": "mobilenet0.5", "size": SIZE, "classes": list(demo.CLASSES),
+             "head": "own", "head_backbone": "mobilenet0.5", "adapters": False}  # fmt: skip
+    save_detector(build_detector("mobilenet0.5", SIZE, demo.CLASSES), path, about)
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What makes the demo a matter of seconds."""
+    keys = ["data.demo.train=8", "data.demo.test=6", "train.batch_size=4", "train.num_workers=0",
+            "distill.gan.width=8", "stages.adversarial.epochs=1"]  # fmt: skip
+    absent = [f"stages.{name}=null" for name in ("baseline", "baseline_finetune", "finetune")]
+    return [f"data.root={tmp_path_factory.mktemp('data') / 'demo'}", *keys, *absent]
+
+
+@pytest.fixture(scope="module")
+def student(params: Path, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> TrainedDetector:
+    return distill("demo", load(params), small, save_prefix=tmp_path_factory.mktemp("runs"))
+
+
+def test_the_import_loads_no_mxnet():
+    code = "import sys, gan_kd.api; print('mxnet' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.slow
+def test_a_distilled_student_finds_what_its_evaluation_finds(student):
+    """On its own run's recipe, file by file and as arrays."""
+    assert (student.about["network"], student.classes, student.size) == ("distilled", demo.CLASSES, SIZE)
+    result = evaluate(student)
+    assert 0 <= result.map <= 100 and set(result.ap) == set(demo.CLASSES)
+    recipe = load_recipe(student.params.parents[1] / "recipe.yaml")
+    files = [record.image for record in open_split(recipe.data, "val").records]
+    found = student(*files[:3], *map(read, files[3:]))
+    assert len(found) == len(result.detections) == 6 and len(found[0])
+    for ours, theirs in zip(found, result.detections):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_students_environment_names_the_script_that_made_it(student):
+    command = (student.params.parents[1] / "environment.json").read_text()
+    assert "-m gan_kd" not in command and Path(sys.argv[0]).name in command
+
+
+@pytest.mark.slow
+def test_evaluation_takes_a_recipe_itself_and_overrides(student):
+    recipe = load_recipe(student.params.parents[1] / "recipe.yaml")
+    assert evaluate(student, recipe).map == evaluate(student).map
+    assert len(evaluate(student, recipe, ["eval.post_nms=1"]).detections[0]) <= 1
+
+
+@pytest.mark.slow
+def test_a_student_with_adapters_is_not_split(student):
+    assert student.network.adapters is not None
+    with pytest.raises(UsageError, match="best.params: adapters lie between"):
+        split(student)
+
+
+def test_head_and_extractor_give_the_detections(params):
+    import mxnet as mx
+
+    teacher = load(params)
+    extractor, head = split(teacher)
+    image = mx.nd.random.normal(shape=(1, 3, SIZE, SIZE))
+    for ours, theirs in zip(teacher.network.decoder(*head(*extractor(image))), teacher.network(image)):
+        np.testing.assert_array_equal(ours.asnumpy(), theirs.asnumpy())
+
+
+def test_a_gluoncv_network_is_split():
+    from gan_kd.models import zoo
+
+    net = zoo.build("mobilenet0.25", SIZE, ["cat"])
+    extractor, head = split(net)
+    assert (extractor.features, head.classes) == (net.features, ("cat",))
+
+
+def test_a_file_without_a_description_needs_a_recipe(params, small, tmp_path):
+    alone = tmp_path / "alone.params"
+    alone.write_bytes(params.read_bytes())
+    with pytest.raises(UsageError, match="nothing says which network it holds"):
+        load(alone)
+    teacher = load(alone, load_recipe("demo", small))
+    assert teacher.about["network"] == "teacher"
+    with pytest.raises(UsageError, match="alone.params lies in no run folder"):
+        evaluate(teacher)
+    assert teacher() == []
+
+
+def test_what_a_distillation_refuses(params, small):
+    with pytest.raises(UsageError, match="recipe voc/mobilenet1.0 trains no distilled student"):
+        distill("voc/mobilenet1.0")
+    with pytest.raises(UsageError, match="there is no recipe demoo"):
+        distill("demoo")
+    with pytest.raises(UsageError, match="train.batch_size 99 is more than the 8 training images"):
+        distill("demo", params, [*small, "train.batch_size=99"])
+
+
+def test_a_recipe_is_overridden():
+    demo_recipe = load_recipe("demo")
+    assert load_recipe(demo_recipe) == demo_recipe
+    assert load_recipe(demo_recipe, ["train.seed=7"]).train.seed == 7
