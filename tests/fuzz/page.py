@@ -79,7 +79,8 @@ def _page(rows: Sequence[tuple[str, str, list[Outcome], list[Outcome]]], finding
         "",
         "## Findings",
         "",
-        f"The same bytes given to the bare parser, with {BARE_MOST >> 30} GB of memory:",
+        f"The same bytes given to the bare parser, with {BARE_MOST >> 30} GB of memory. What a parser keeps of one "
+        "case counts in the next ones, too.",
         "",
         f"| files | parser | crashes | over {SLOW:.0f} s | over {LARGE:g} GB | peak, GB | read, but refused here |",
         "| :-- | :-- | --: | --: | --: | --: | --: |",
