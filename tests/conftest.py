@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 # One thread a process: these networks are too small to gain from more. OpenMP reads it when MXNet is loaded; a
 # process that a test starts inherits it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# In the background or under nohup these are ignored, and so by every process that a test starts to send them to.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 import pytest
 
