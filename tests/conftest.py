@@ -10,16 +10,16 @@ from pathlib import Path
 # process that a test starts inherits it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# In the background or under nohup these are ignored, and so by every process that a test starts to send them to.
-for number in (signal.SIGINT, signal.SIGHUP):
-    if signal.getsignal(number) is signal.SIG_IGN:
-        signal.signal(number, lambda *_: None)
-
 import pytest
 
 from gan_kd import compat  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# In the background or under nohup these are ignored, and so by every process that a test starts to send them to.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")
