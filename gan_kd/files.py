@@ -37,6 +37,8 @@ def write_file(path: Path, fill: Callable[[Path], object]) -> None:
     """
     beside = _beside(path)
     with _saving(path):
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "it is not a regular file")
         make_folder(path.parent)
         try:
             fill(beside)

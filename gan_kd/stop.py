@@ -42,7 +42,7 @@ class StopSignal:
 
     def __exit__(self, *_: object) -> None:
         self._release()
-        self._dropped = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
         sys.unraisablehook = self._hook_before
         signal.signal(signal.SIGALRM, self._alarm_before)
 
@@ -68,9 +68,9 @@ class StopSignal:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if number == signal.SIGHUP:
             leave_terminal()
-        # Not `print`: the signal may have come in the middle of one.
         name = signal.Signals(number).name
-        os.write(2, f"\n{name}: saving and ending; a second signal ends at once\n".encode())
+        with contextlib.suppress(OSError):  # nobody reads it; and no `print`, in whose middle the signal may have come
+            os.write(2, f"\n{name}: saving and ending; a second signal ends at once\n".encode())
         if not self._held:
             raise Stopped
 
@@ -95,6 +95,7 @@ def leave_terminal() -> None:
     """Send what would be printed to a closed terminal nowhere: each line would be an error in the middle of saving."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
-        if stat.S_ISCHR(os.fstat(descriptor).st_mode):
-            os.dup2(nowhere, descriptor)
+        with contextlib.suppress(OSError):  # it is closed
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(nowhere, descriptor)
     os.close(nowhere)

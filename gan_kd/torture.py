@@ -80,21 +80,22 @@ def main(argv: Sequence[str]) -> int:
         parser.error(f"--out {arguments.out} is there already; name a new folder")
     folder = Path(tempfile.mkdtemp(prefix="torture-")) if arguments.out is None else arguments.out.resolve()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks are too small for more
-    equal = -1
+    evidence = arguments.out is not None
     try:
         with StopSignal():
             equal = torture(folder, arguments.kills, arguments.seed)
+        evidence |= equal < arguments.kills
     except Difference as error:
+        evidence = True
         print(f"error: the undisturbed run: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return INTERRUPTED
     finally:
-        if arguments.out is None and equal not in range(arguments.kills):
+        if not evidence:
             shutil.rmtree(folder, ignore_errors=True)
-    if equal < 0:
-        return 1
-    if equal < arguments.kills:
+    if evidence:
         print(f"the runs are in {folder}")
     print(f"{equal} of {arguments.kills} equal")
     return 0 if equal == arguments.kills else 1
@@ -144,7 +145,7 @@ class Trial:
         self.folder, self.run = folder, folder / "runs" / NAME / "233"
         self.output = folder / "output.txt"
         self.process: subprocess.Popen | None = None
-        self.settings = [f"data.root={folder / 'data'}"]
+        self.settings = [f"data.root={json.dumps(str(folder / 'data'))}"]
         self.blow = "not struck"
 
     def start(self) -> None:
@@ -198,7 +199,7 @@ class Trial:
         self.settings.append(f"train.on_worker_failure={policy}")
         self.start()
         while not self._strike(way, Moment.draw(rng, seconds, records)):
-            self.wait()
+            self.finish()
             shutil.rmtree(self.folder)
             self.folder.mkdir()
             seconds *= 0.9

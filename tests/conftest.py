@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 # One thread a process: these networks are too small to gain from more. OpenMP reads it when MXNet is loaded; a
@@ -14,6 +15,11 @@ import pytest
 from gan_kd import compat  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# In the background or under nohup these are ignored, and so by every process that a test starts to send them to.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,11 @@
-"""What a killed process left half-written goes, and nothing else."""
+"""What a killed process left half-written goes, and nothing else; what is no file is not replaced."""
 
-from gan_kd.files import remove_unfinished
+import os
+
+import pytest
+
+from gan_kd.errors import RunError
+from gan_kd.files import remove_unfinished, write_json
 
 
 def test_unfinished_files_and_folders_are_removed(tmp_path):
@@ -14,3 +19,10 @@ def test_unfinished_files_and_folders_are_removed(tmp_path):
     remove_unfinished(tmp_path)
     assert all(path.exists() for path in kept)
     assert not any(path.exists() for path in gone) and not (tmp_path / "checkpoints/.00-0001.34").exists()
+
+
+def test_a_pipe_or_device_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RunError, match="cannot save .*pipe: it is not a regular file"):
+        write_json(tmp_path / "pipe", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -23,6 +23,7 @@ try:
 """
 TAIL = """
 except Stopped:
+    time.sleep(0.05)
     print("stopped")
 """
 
@@ -54,6 +55,17 @@ def test_a_stop_that_a_finaliser_drops_is_raised_again():
 def test_one_that_was_dropped_waits_for_what_is_held():
     done = ran("it = Dropping()\nwith stop.held():\n    del it\n    time.sleep(0.1)\n    print('saved')\nstop.check()")
     assert done.stdout == "saved\nstopped\n"
+
+
+def test_one_that_was_dropped_does_not_outlive_the_stop():
+    """The timer that raises it again would end the process, once nobody handles its signal."""
+    done = ran("it = Dropping()\ndel it\nstop.check()")
+    assert (done.returncode, done.stdout) == (0, "stopped\n")
+
+
+def test_an_output_that_nobody_reads_does_not_keep_from_saving():
+    done = ran("os.close(2)\nwith stop.held():\n    send(signal.SIGHUP)\n    print('saved')\nstop.check()")
+    assert (done.returncode, done.stdout) == (0, "saved\nstopped\n")
 
 
 def test_a_second_signal_ends_at_once():

@@ -183,8 +183,7 @@ class _Run:
             self.teacher.collect_params().reset_ctx(self.contexts)
             self.teacher_map = self._evaluate(self.teacher)["map"]
         if not best.with_suffix(".json").exists():  # killed between the two files, there is only the first
-            with self.stop.held():
-                self._save_best("teacher", self.teacher, None, 0, self.teacher_map)
+            self._save_best("teacher", self.teacher, None, 0, self.teacher_map)
         log.info("teacher %s: mAP=%.2f", self.recipe.teacher.backbone, self.teacher_map)
         if self.teacher_map < self.recipe.teacher.min_map:
             raise RunError(

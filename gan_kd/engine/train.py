@@ -81,10 +81,14 @@ class StageTrainer:
         RunError where a loss is not finite: the last checkpoint stays the good one.
         """
         try:
-            while self.progress.epoch < self.warmup + self.stage.epochs:
-                self._epoch(stop)
+            self._epochs(stop)
         except NotFinite as error:
             raise self._described(error) from error
+
+    def _epochs(self, stop: StopSignal) -> None:
+        try:
+            while self.progress.epoch < self.warmup + self.stage.epochs:
+                self._epoch(stop)
         except (Stopped, WorkerFailure) as error:
             with stop.held():
                 self._save_between()
@@ -171,14 +175,10 @@ class StageTrainer:
 
     def _save_between(self) -> None:
         """Save in the middle of an epoch, the open interval included, where there is something new."""
-        if not self._unsaved:
-            return
-        try:
+        if self._unsaved:
             self.interval.settle()
-        except NotFinite as error:
-            raise self._described(error) from error
-        self.progress.sums, self.progress.count = self.interval.sums, self.interval.count
-        self.save(self.progress)
+            self.progress.sums, self.progress.count = self.interval.sums, self.interval.count
+            self.save(self.progress)
 
     def _described(self, error: NotFinite) -> RunError:
         """The same for the user: where it was, with all losses and images of that batch in a file of the run."""

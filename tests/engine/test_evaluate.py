@@ -275,5 +275,5 @@ def test_a_class_without_ground_truth_is_none(recipe, tmp_path):
 def test_other_classes_are_refused(detector, recipe, tmp_path):
     path = tmp_path / "best.params"
     save_detector(detector, path, {**META, "classes": ["cat", "cow"]})
-    with pytest.raises(UsageError, match="trained on the classes cat, cow, but recipe small has cat, dog"):
+    with pytest.raises(UsageError, match="trained on the classes cat, cow, but the data has cat, dog"):
         evaluate_params(recipe, path, [mx.cpu()], progress=False)

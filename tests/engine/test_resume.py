@@ -12,6 +12,7 @@ import pytest
 from gan_kd.data.check import preflight
 from gan_kd.data.dataset import DetectionDataset
 from gan_kd.engine import checkpoint
+from gan_kd.engine.networks import require_teacher_file
 from gan_kd.engine.run import _Run
 from gan_kd.engine.saved import build_detector, save_detector
 from gan_kd.errors import RunError, UsageError
@@ -189,3 +190,30 @@ def test_metrics_that_were_cut_are_refused(folder, data, tmp_path):
     os.truncate(tmp_path / "metrics.jsonl", 7)
     with pytest.raises(RunError, match="metrics.jsonl has 7 bytes, but [0-9]+ when the last checkpoint was saved"):
         run(recipe, tmp_path, data)
+
+
+def test_a_teacher_whose_description_was_not_written_any_more_gets_it(folder, data, tmp_path):
+    """As a run killed between its two files leaves it."""
+    recipe = make_recipe(folder, {"trains": "control"})
+    assert run(recipe, tmp_path, data, StopAt(1))
+    description = tmp_path / "teacher" / "best.json"
+    expected = json.loads(description.read_text())
+    description.unlink()
+    assert run(recipe, tmp_path, data, StopAt(1))
+    assert json.loads(description.read_text()) == expected
+
+
+def test_a_teacher_of_other_classes_is_refused_before_any_training(folder, data, tmp_path):
+    recipe = make_recipe(folder, {"trains": "control"})
+    require_teacher_file(recipe, data[0].classes, tmp_path)
+    with pytest.raises(UsageError, match="teacher.params was trained on the classes circle, .* but the data has cat"):
+        require_teacher_file(recipe, ["cat"], tmp_path)
+    (folder / "teacher.params").rename(folder / "away.params")
+    try:
+        with pytest.raises(UsageError, match="teacher.params: no such file"):
+            require_teacher_file(recipe, data[0].classes, tmp_path)
+        (tmp_path / "teacher").mkdir()
+        (tmp_path / "teacher" / "best.params").touch()
+        require_teacher_file(recipe, data[0].classes, tmp_path)  # the run has its own copy
+    finally:
+        (folder / "away.params").rename(folder / "teacher.params")
