@@ -33,7 +33,7 @@ class GanDistiller(Distiller):
         self.dnet = DNet(channels, sizes, config.width, config.norm)
         self.dnet.initialize(ctx=list(contexts))
         self.critics = RealAndFake(self.dnet)
-        self.critics.hybridize(static_alloc=True, static_shape=True)  # and with it D-Net
+        self.critics.hybridize(static_alloc=True)  # and with it D-Net; as in engine/step.py
         self.optimisation = Optimisation(self.dnet.collect_params(), config.optimizer, config.schedule, contexts)
 
     def losses(self, teacher: Maps, student: Maps, batch_size: int) -> dict[str, NDArray]:

@@ -70,6 +70,9 @@ class Optimisation:
             kvstore="device" if len(contexts) > 1 else None,
             update_on_kvstore=False,
         )
+        # Its first step gives every device the first one's values. BatchNorm's statistics are each device's own, and
+        # after a resume they differ.
+        self.trainer._params_to_init = [p for p in self.trainer._params_to_init if p.grad_req != "null"]
 
     @property
     def lr(self) -> float:

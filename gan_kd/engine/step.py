@@ -51,7 +51,9 @@ class Networks:
         )
         for block in blocks:
             if block is not None:
-                block.hybridize(static_alloc=True, static_shape=True)
+                # Not static_shape: with it MXNet does not know that backward writes BatchNorm's statistics, and whoever
+                # reads or sets them may come before it. It brings no speed here.
+                block.hybridize(static_alloc=True)
 
 
 class Step:
