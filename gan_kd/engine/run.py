@@ -19,7 +19,7 @@ from gan_kd.distill.base import Distiller
 from gan_kd.engine import checkpoint
 from gan_kd.engine.arrays import average_statistics, prefixed, set_values, stripped, values
 from gan_kd.engine.board import Board
-from gan_kd.engine.contexts import open_contexts
+from gan_kd.engine.contexts import open_contexts, start_amp
 from gan_kd.engine.evaluate import evaluate, evaluate_params
 from gan_kd.engine.files import write_json
 from gan_kd.engine.folder import commit, open_folder
@@ -53,6 +53,8 @@ def train(recipe: Recipe, prefix: Path, resume: bool) -> Path | None:
         lambda: preflight(recipe.data),
         lambda: fetch_weights(recipe),
     )
+    if recipe.train.amp:
+        start_amp(contexts)
     images = len(data[0])
     if recipe.train.batch_size > images:  # before the folder is made: the next try is then no second run
         raise UsageError(
@@ -205,9 +207,9 @@ class _Run:
             self._save(name, progress, _arrays(networks, optimisation, distillers))
 
         log.info("stage %s trains the %s network for %d epochs", name, stage.trains, stage.epochs)
+        step = Step(networks, distillers, optimisation, self.contexts, self.recipe.train.sync_bn)
         StageTrainer(
-            name, stage, self.recipe.train, Step(networks, distillers, optimisation, self.contexts), self.loader,
-            self.metrics, self.progress, measure, save,
+            name, stage, self.recipe.train, step, self.loader, self.metrics, self.progress, measure, save
         ).run(stop)  # fmt: skip
 
     def _next_stage(self, goes_on: bool) -> None:

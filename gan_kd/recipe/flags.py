@@ -71,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: str = "voc/mobilenet1
         names = ("-j", flag) if flag == "--num-workers" else (flag,)
         parser.add_argument(*names, dest=key, metavar=key.rpartition(".")[2].upper(), help=text)
     parser.add_argument("--tensorboard", action="store_true", help="train.tensorboard: event files in RUN/tensorboard")
+    parser.add_argument("--amp", action="store_true", help="train.amp: mixed precision")
+    parser.add_argument("--syncbn", action="store_true", help="train.sync_bn: BatchNorm over all contexts together")
     parser.add_argument("--epochs", metavar="N", help="each network's epochs in all, its stages keeping their shares")
     parser.add_argument("--lr", metavar="RATE", help="learning rate of every stage that uses SGD")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the recipe")
@@ -98,6 +100,10 @@ def overrides_from(args: argparse.Namespace) -> list[str]:
             overrides.append(_override(key, value) if key in ("data.root", "data.on_error") else f"{key}={value}")
     if args.tensorboard:
         overrides.append("train.tensorboard=true")
+    if args.amp:
+        overrides.append("train.amp=true")
+    if args.syncbn:
+        overrides.append("train.sync_bn=true")
     overrides += args.set
     if args.epochs is None and args.lr is None:
         return overrides
