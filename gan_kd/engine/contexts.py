@@ -29,9 +29,9 @@ def open_contexts(names: Sequence[str]) -> list[mx.Context]:
     return contexts
 
 
-def start_amp(contexts: Sequence[mx.Context]) -> None:
+def start_amp() -> None:
     """Mixed precision for every network that is made from now on in this process: MXNet knows no way back."""
-    amp.init("float16" if contexts[0].device_type == "gpu" else "bfloat16")
+    amp.init("float16")
 
 
 def amp_started() -> bool:

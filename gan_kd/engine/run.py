@@ -54,7 +54,7 @@ def train(recipe: Recipe, prefix: Path, resume: bool) -> Path | None:
         lambda: fetch_weights(recipe),
     )
     if recipe.train.amp:
-        start_amp(contexts)
+        start_amp()
     images = len(data[0])
     if recipe.train.batch_size > images:  # before the folder is made: the next try is then no second run
         raise UsageError(

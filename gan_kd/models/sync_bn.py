@@ -45,7 +45,7 @@ class _Together:
     def __init__(self, block: HybridBlock, inputs: int) -> None:
         names = [f"input{index}" for index in range(inputs)]
         outputs = block(*map(mx.sym.var, names))
-        graph = json.loads(mx.sym.Group(outputs).tojson())
+        graph = json.loads(mx.sym.Group(outputs).tojson(remove_amp_cast=False))
         self.nodes = graph["nodes"]
         self.heads = [(node, output) for node, output, *_ in graph["heads"]]
         self.order = {name: index for index, name in enumerate(names)}

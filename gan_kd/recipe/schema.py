@@ -238,7 +238,7 @@ class Train:
     seed: int = knob("of weights, order and augmentation", 233, least=0, most=2**32 - 1)
     contexts: list[str] = knob("devices: gpu:0, gpu:1, ... or cpu:0, ...", make=lambda: ["cpu:0"], in_hash=False)
     sync_bn: bool = knob("BatchNorm over the whole batch of several contexts, not one by one", False, in_hash=None)
-    amp: bool = knob("mixed precision (float16 on GPUs, bfloat16 on CPUs); weights stay float32", False, in_hash=None)
+    amp: bool = knob("mixed precision: convolutions in float16, GPUs only; weights stay float32", False, in_hash=None)
     log_interval: int = knob("batches between log lines", 100, least=1, in_hash=False)
     val_interval: int = knob("epochs between evaluations; the last is always evaluated", 1, least=1)
     tensorboard: bool = knob("write TensorBoard's event files too", False, in_hash=False)
