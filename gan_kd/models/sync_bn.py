@@ -45,7 +45,7 @@ class _Together:
     def __init__(self, block: HybridBlock, inputs: int) -> None:
         names = [f"input{index}" for index in range(inputs)]
         outputs = block(*map(mx.sym.var, names))
-        graph = json.loads(mx.sym.Group(outputs).tojson(remove_amp_cast=False))
+        graph = json.loads(mx.sym.Group(outputs).tojson())
         self.nodes = graph["nodes"]
         self.heads = [(node, output) for node, output, *_ in graph["heads"]]
         self.order = {name: index for index, name in enumerate(names)}
@@ -103,13 +103,12 @@ def batch_norm(
 ) -> list[NDArray]:
     """MXNet's BatchNorm in training mode, with its defaults, over shares (n, C, H, W) of a batch, one a device.
 
-    Lists hold one array a device. Sums and statistics are float32 at least; the output has the type of `data`.
+    Lists hold one array a device.
     """
-    whole = [x if x.dtype == gamma[0].dtype else x.astype(gamma[0].dtype) for x in data]
-    count = sum(x.size // x.shape[1] for x in whole)
+    count = sum(x.size // x.shape[1] for x in data)
     # The mean first: the mean of squares alone would lose the small variance of a large mean.
-    mean = [total / count for total in summed([nd.sum(x, axis=1, exclude=True) for x in whole])]
-    centred = [nd.broadcast_sub(x, _channels(m)) for x, m in zip(whole, mean)]
+    mean = [total / count for total in summed([nd.sum(x, axis=1, exclude=True) for x in data])]
+    centred = [nd.broadcast_sub(x, _channels(m)) for x, m in zip(data, mean)]
     squares = summed([nd.sum(nd.square(x), axis=1, exclude=True) for x in centred])
     variance = [total / count for total in squares]
     if fix_gamma:
@@ -124,9 +123,9 @@ def batch_norm(
                 for old, new in zip(kept, moved):
                     old[:] = momentum * old + (1 - momentum) * new
     found = []
-    for x, var, scale, shift, given in zip(centred, variance, gamma, beta, data):
+    for x, var, scale, shift in zip(centred, variance, gamma, beta):
         normed = nd.broadcast_mul(x, _channels(scale / nd.sqrt(var + eps)))
-        found.append(nd.broadcast_add(normed, _channels(shift)).astype(given.dtype, copy=False))
+        found.append(nd.broadcast_add(normed, _channels(shift)))
     return found
 
 
