@@ -58,7 +58,7 @@ class Distiller:
         maps = [leaves(fake) for fake in student]
         with autograd.record():
             losses = self.shares(teacher, maps, batch_size)
-        return {f"gradient_{name}": norms(slopes(parts, maps)) for name, parts in losses.items()}
+        return {f"gradient_{name}": norms(slopes(parts, maps, True)) for name, parts in losses.items()}
 
     def state(self) -> dict[str, NDArray]:
         """Everything that `load_state` needs to go on with the same numbers, as arrays by name."""
@@ -76,10 +76,10 @@ def leaves(maps: Maps) -> Maps:
     return found
 
 
-def slopes(losses: Sequence[NDArray], maps: Sequence[Maps]) -> list[Maps]:
+def slopes(losses: Sequence[NDArray], maps: Sequence[Maps], retain_graph: bool = False) -> list[Maps]:
     """Gradients of the sum of losses, one a device, at the maps of every device, which `leaves` gave."""
     each = len(maps[0])
-    found = autograd.grad(list(losses), [m for part in maps for m in part], retain_graph=True)
+    found = autograd.grad(list(losses), [m for part in maps for m in part], retain_graph=retain_graph)
     return [found[start : start + each] for start in range(0, len(found), each)]
 
 
