@@ -71,6 +71,12 @@ def test_epochs_keep_the_stages_shares(total: int, split: tuple[int, int]) -> No
     assert (stages["baseline"].epochs, stages["baseline_finetune"].epochs) == split
 
 
+def test_switches_of_training() -> None:
+    assert not asked().train.amp and not asked().train.sync_bn
+    assert asked("--amp", "--gpus", "0").train.amp
+    assert asked("--syncbn").train.sync_bn
+
+
 def test_lr_is_sgds() -> None:
     stages = asked("--lr", "1e-2").stages
     assert stages["finetune"].optimizer.lr == stages["baseline_finetune"].optimizer.lr == 0.01

@@ -32,6 +32,14 @@ class Distiller:
         """
         raise RuntimeError(f"{type(self).__name__} gives no loss")
 
+    def shares(self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int) -> dict[str, list[NDArray]]:
+        """`losses` of every device, by name; for a method whose devices need each other to replace."""
+        named: dict[str, list[NDArray]] = {}
+        for real, fake in zip(teacher, student):
+            for name, loss in self.losses(real, fake, batch_size).items():
+                named.setdefault(name, []).append(loss)
+        return named
+
     def update(
         self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int, position: Position
     ) -> dict[str, list[NDArray]]:
@@ -47,14 +55,10 @@ class Distiller:
         Here `gradient_NAME` for each of its losses: the norm of the weighted loss's gradient at the student's map of
         the whole batch. Called outside `autograd.record()`; waits for the devices and changes nothing.
         """
-        slopes: dict[str, list[Maps]] = {}
-        for real, fake in zip(teacher, student):
-            maps = leaves(fake)
-            with autograd.record():
-                losses = self.losses(real, maps, batch_size)
-            for name, loss in losses.items():
-                slopes.setdefault(f"gradient_{name}", []).append(autograd.grad(loss, maps, retain_graph=True))
-        return {name: norms(parts) for name, parts in slopes.items()}
+        maps = [leaves(fake) for fake in student]
+        with autograd.record():
+            losses = self.shares(teacher, maps, batch_size)
+        return {f"gradient_{name}": norms(slopes(parts, maps, True)) for name, parts in losses.items()}
 
     def state(self) -> dict[str, NDArray]:
         """Everything that `load_state` needs to go on with the same numbers, as arrays by name."""
@@ -70,6 +74,13 @@ def leaves(maps: Maps) -> Maps:
     for m in found:
         m.attach_grad()
     return found
+
+
+def slopes(losses: Sequence[NDArray], maps: Sequence[Maps], retain_graph: bool = False) -> list[Maps]:
+    """Gradients of the sum of losses, one a device, at the maps of every device, which `leaves` gave."""
+    each = len(maps[0])
+    found = autograd.grad(list(losses), [m for part in maps for m in part], retain_graph=retain_graph)
+    return [found[start : start + each] for start in range(0, len(found), each)]
 
 
 def norms(slopes: Sequence[Maps]) -> list[float]:

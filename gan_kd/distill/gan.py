@@ -8,11 +8,17 @@ import mxnet as mx
 from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
-from gan_kd.distill.base import Distiller, Maps, leaves
+from gan_kd.distill.base import Distiller, Maps, leaves, slopes
 from gan_kd.engine.arrays import prefixed, set_values, statistics_kept, stripped, values
+from gan_kd.engine.contexts import full
 from gan_kd.engine.optim import Optimisation, Position
 from gan_kd.models.discriminator import Discriminator, DNet, RealAndFake
+from gan_kd.models.sync_bn import on_devices, summed
 from gan_kd.recipe import Gan
+
+# What scores are multiplied with on the way back to the maps, and their gradients divided by: in float16 those of one
+# sample may be too small. A power of two changes no digit.
+_SLOPE_SCALE = 2.0**10
 
 
 class GanDistiller(Distiller):
@@ -26,31 +32,48 @@ class GanDistiller(Distiller):
     name = "adversarial"
 
     def __init__(
-        self, config: Gan, channels: Sequence[int], sizes: Sequence[int], contexts: Sequence[mx.Context]
+        self,
+        config: Gan,
+        channels: Sequence[int],
+        sizes: Sequence[int],
+        contexts: Sequence[mx.Context],
+        sync_bn: bool = False,
     ) -> None:
+        """sync_bn: D's BatchNorm takes its statistics over all contexts together."""
         self.config = config
         self.warmup_epochs = config.warmup_epochs
         self.dnet = DNet(channels, sizes, config.width, config.norm)
         self.dnet.initialize(ctx=list(contexts))
         self.critics = RealAndFake(self.dnet)
-        self.critics.hybridize(static_alloc=True, static_shape=True)  # and with it D-Net
+        self.critics.hybridize(static_alloc=True)  # and with it D-Net; as in engine/step.py
+        self._score = on_devices(self.dnet, len(channels), sync_bn)
+        self._score_both = on_devices(self.critics, 2 * len(channels), sync_bn)
         self.optimisation = Optimisation(self.dnet.collect_params(), config.optimizer, config.schedule, contexts)
 
     def losses(self, teacher: Maps, student: Maps, batch_size: int) -> dict[str, NDArray]:
+        """`shares` of one device."""
+        return {name: parts[0] for name, parts in self.shares([teacher], [student], batch_size).items()}
+
+    def shares(self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int) -> dict[str, list[NDArray]]:
         """`weight` x mean[D(S(x))], the adversarial part of L_G.
 
         Its gradient is taken here and for the maps alone: D's own, which nobody uses, is as much work again as the
         whole of D's forward pass.
         """
-        maps = leaves(student)
+        share = self.config.weight / batch_size
+        maps = [leaves(part) for part in student]
         with autograd.record():
-            score = _total(self.dnet(*maps)) * (self.config.weight / batch_size)
-        slopes = autograd.grad(score, maps)
+            scores = [_total(part) for part in self._score(maps)]
+            scaled = [score * _SLOPE_SCALE for score in scores]
+        found = [[slope / _SLOPE_SCALE for slope in part] for part in slopes(scaled, maps)]
         if self.config.slopes == "unit":
-            slopes = [_unit(slope) * (self.config.weight / batch_size) for slope in slopes]
-        # What is added is 0 and brings the gradient back to the student.
-        carriers = [nd.sum((m - still) * slope) for m, still, slope in zip(student, maps, slopes)]
-        return {self.name: nd.add_n(score.detach(), *carriers)}
+            found = _unit(found)
+        losses = []
+        for score, *part in zip(scores, student, maps, found):
+            # What is added is 0 and brings the gradient back to the student.
+            carriers = [nd.sum((m - still) * slope) for m, still, slope in zip(*part)]
+            losses.append(nd.add_n(score.detach(), *carriers) * share)
+        return {self.name: losses}
 
     def update(
         self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int, position: Position
@@ -58,14 +81,12 @@ class GanDistiller(Distiller):
         """`critic_steps` steps of D on these maps. Logs L_D as `critic`, D(T(x)) and D(S(x)) per map."""
         detached = [[m.detach() for m in maps] for maps in student]
         for _ in range(self.config.critic_steps):
-            real, fake = [], []
             with autograd.record():
-                for real_maps, fake_maps in zip(teacher, detached):
-                    scores = self.critics(*real_maps, *fake_maps)
-                    real.append(_total(scores[: len(real_maps)]) / batch_size)
-                    fake.append(_total(scores[len(real_maps) :]) / batch_size)
+                scores = self._score_both([[*maps, *others] for maps, others in zip(teacher, detached)])
+                real = [_total(part[: len(part) // 2]) / batch_size for part in scores]
+                fake = [_total(part[len(part) // 2 :]) / batch_size for part in scores]
                 losses = [r - f for r, f in zip(real, fake)]
-            autograd.backward(losses)
+            self.optimisation.backward(losses)
             self.optimisation.step(position)
             self.clamp()
         per_map = 1 / len(teacher[0])
@@ -85,8 +106,8 @@ class GanDistiller(Distiller):
         with statistics_kept(self.dnet.collect_params().values()):
             found = super().diagnose(teacher, student, batch_size)
         with autograd.train_mode():
-            scores = [self.critics(*real, *fake) for real, fake in zip(teacher, student)]
-        sums = [sum(nd.sum(part).asscalar() for part in parts) for parts in zip(*scores)]
+            scores = self._score_both([[*real, *fake] for real, fake in zip(teacher, student)])
+        sums = [sum(_total([part]).asscalar() for part in parts) for parts in zip(*scores)]
         half = len(sums) // 2
         return {
             **found,
@@ -122,16 +143,22 @@ class GanDistiller(Distiller):
         self.optimisation.load_state(stripped("optimiser", state))
 
 
-def _unit(slope: NDArray) -> NDArray:
-    """A gradient (n, C, S, S) scaled so that its samples have a norm of 1, in the root mean square.
+def _unit(found: Sequence[Maps]) -> list[Maps]:
+    """Gradients (n, C, S, S) of every device, those of each map scaled so that the samples of the whole batch have a
+    norm of 1, in the root mean square.
 
     The critic of a Wasserstein distance has slope 1 (WGAN-GP, proposition 1); one with clamped weights has whatever
     its layers make of the clamp, and every map's has another: some 2,000 times more at 2x2, where no BatchNorm is,
     than at 16x16, where three have their scale clamped too.
     """
-    return slope / nd.sqrt(nd.sum(nd.square(slope)) / len(slope) + 1e-24)
+    samples = sum(len(part[0]) for part in found)
+    squares = [summed([nd.sum(nd.square(slope)) for slope in one_map]) for one_map in zip(*found)]
+    return [
+        [slope / nd.sqrt(square[device] / samples + 1e-24) for slope, square in zip(part, squares)]
+        for device, part in enumerate(found)
+    ]
 
 
 def _total(scores: Sequence[NDArray]) -> NDArray:
     """Sum over maps and samples: k scores of shape (n,) -> (1,)."""
-    return nd.add_n(*[nd.sum(score) for score in scores])
+    return nd.add_n(*[nd.sum(full(score)) for score in scores])

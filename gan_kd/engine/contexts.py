@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import mxnet as mx
 import numpy as np
 from mxnet import nd
+from mxnet.contrib.amp import amp
 from mxnet.ndarray import NDArray
 
 from gan_kd.errors import UsageError
@@ -26,6 +27,21 @@ def open_contexts(names: Sequence[str]) -> list[mx.Context]:
             raise UsageError(problem)
         contexts.append(mx.Context(kind, int(number)))
     return contexts
+
+
+def start_amp() -> None:
+    """Mixed precision for every network that is made from now on in this process: MXNet knows no way back."""
+    amp.init("float16")
+
+
+def amp_started() -> bool:
+    """Whether `start_amp` was called, so that gradients are to be scaled."""
+    return amp._amp_initialized
+
+
+def full(array: NDArray) -> NDArray:
+    """The array in float32 at least: sums of squares over a map, and losses, do not fit into float16."""
+    return array.astype("float32") if np.dtype(array.dtype).itemsize < 4 else array
 
 
 def split(array: np.ndarray, contexts: Sequence[mx.Context]) -> list[NDArray]:

@@ -123,7 +123,7 @@ def build_distillers(
             channels = [teacher.channels[t] for _, t in networks.pairs]
             sizes = [teacher.sizes[t] for _, t in networks.pairs]
             seed_everything(recipe.train.seed)
-            distillers.append(GanDistiller(recipe.distill.gan, channels, sizes, contexts))
+            distillers.append(GanDistiller(recipe.distill.gan, channels, sizes, contexts, recipe.train.sync_bn))
         elif name == "cosine_attention":
             distillers.append(CosineAttention(recipe.distill.cosine_attention.weight))
         else:

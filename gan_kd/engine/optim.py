@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import mxnet as mx
-from mxnet import gluon, nd
+from mxnet import autograd, gluon, nd
+from mxnet.contrib.amp import amp
 from mxnet.ndarray import NDArray
 
+from gan_kd.engine.contexts import amp_started
 from gan_kd.recipe import Optimizer, Schedule
+
+#: Name of the loss scale's counters in a state.
+_SCALER = "loss_scale"
 
 
 class Position(NamedTuple):
@@ -43,7 +48,9 @@ def lr_factor(schedule: Schedule, position: Position) -> float:
 class Optimisation:
     """A Gluon Trainer, its schedule, and a state that `mx.nd.save` can hold.
 
-    Losses are expected as shares of the batch mean that add up over the devices, hence `step(1)`.
+    Losses are expected as shares of the batch mean that add up over the devices, hence `step(1)`. In mixed precision
+    each has a scale of its own for its losses, by MXNet's rule: halved, and the step left out, where a gradient is not
+    finite, doubled after 2,000 steps.
     """
 
     def __init__(
@@ -70,11 +77,24 @@ class Optimisation:
             kvstore="device" if len(contexts) > 1 else None,
             update_on_kvstore=False,
         )
+        # Its first step gives every device the first one's values. BatchNorm's statistics are each device's own, and
+        # after a resume they differ.
+        self.trainer._params_to_init = [p for p in self.trainer._params_to_init if p.grad_req != "null"]
+        if amp_started():
+            amp.init_trainer(self.trainer)
 
     @property
     def lr(self) -> float:
         """The learning rate of the last step."""
         return self.trainer.learning_rate
+
+    def backward(self, losses: Sequence[NDArray]) -> None:
+        """Gradients of the sum of losses, one a device, for the next `step`."""
+        if not amp_started():
+            autograd.backward(losses)
+            return
+        with autograd.record(), amp.scale_loss(list(losses), self.trainer) as scaled:
+            autograd.backward(scaled)
 
     def step(self, position: Position) -> None:
         """Update the parameters from their gradients."""
@@ -92,6 +112,10 @@ class Optimisation:
                 arrays[f"{index}.{part}"] = array
         for index, updates in self.trainer._optimizer._index_update_count.items():
             arrays[f"{index}.count"] = nd.array([updates], dtype="int64")
+        if amp_started():
+            scaler = self.trainer._amp_loss_scaler
+            counters = [scaler._loss_scale, scaler._next_loss_scale, scaler._unskipped]
+            arrays[_SCALER] = nd.array(counters, dtype="float64")
         return arrays
 
     def load_state(self, state: dict[str, NDArray]) -> None:
@@ -99,6 +123,8 @@ class Optimisation:
         moments: dict[int, list[NDArray]] = {}
         counts: dict[int, int] = {}
         for name in sorted(state):
+            if name == _SCALER:
+                continue
             number, part = name.split(".")
             if part == "count":
                 counts[int(number)] = int(state[name].asscalar())
@@ -114,6 +140,10 @@ class Optimisation:
             optimizer._all_index_update_counts[context.device_id] = dict(counts)
         optimizer._set_current_context(self.trainer._contexts[-1].device_id)
         optimizer.num_update = max(counts.values(), default=optimizer.begin_num_update)
+        if amp_started() and _SCALER in state:
+            scaler = self.trainer._amp_loss_scaler
+            scaler._loss_scale, scaler._next_loss_scale, unskipped = state[_SCALER].asnumpy().tolist()
+            scaler._unskipped = int(unskipped)
 
 
 def _as_tuple(moments: object) -> tuple[NDArray, ...]:

@@ -19,7 +19,7 @@ from gan_kd.distill.base import Distiller
 from gan_kd.engine import checkpoint
 from gan_kd.engine.arrays import average_statistics, prefixed, set_values, stripped, values
 from gan_kd.engine.board import Board
-from gan_kd.engine.contexts import open_contexts
+from gan_kd.engine.contexts import open_contexts, start_amp
 from gan_kd.engine.evaluate import evaluate, evaluate_params
 from gan_kd.engine.folder import commit, open_folder
 from gan_kd.engine.logs import MetricsFile, close_log, log, log_to
@@ -57,6 +57,8 @@ def train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
         lambda: preflight(recipe.data),
         lambda: fetch_weights(recipe),
     )
+    if recipe.train.amp:
+        start_amp()
     images = len(data[0])
     if recipe.train.batch_size > images:  # before the folder is made: the next try is then no second run
         raise UsageError(
@@ -216,8 +218,9 @@ class _Run:
             self._save(name, progress, _arrays(networks, optimisation, distillers))
 
         log.info("stage %s trains the %s network for %d epochs", name, stage.trains, stage.epochs)
+        step = Step(networks, distillers, optimisation, self.contexts, self.recipe.train.sync_bn)
         StageTrainer(
-            name, stage, self.recipe.train, Step(networks, distillers, optimisation, self.contexts), self.loader,
+            name, stage, self.recipe.train, step, self.loader,
             self.metrics, self.progress, measure, keep_best, save,
         ).run(self.stop)  # fmt: skip
 

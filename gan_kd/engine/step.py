@@ -12,12 +12,13 @@ from mxnet.ndarray import NDArray
 from gan_kd.data.loader import TrainBatch
 from gan_kd.distill.base import Distiller, Maps, leaves, norms
 from gan_kd.distill.cosine_attention import similarity
-from gan_kd.engine.contexts import split
+from gan_kd.engine.contexts import full, split
 from gan_kd.engine.loss import MultiBoxLoss, positives_scale
 from gan_kd.engine.optim import Optimisation, Position
 from gan_kd.models.adapter import Adapters
 from gan_kd.models.extractor import Extractor
 from gan_kd.models.ssd import Detector
+from gan_kd.models.sync_bn import on_devices
 
 
 @dataclass
@@ -51,7 +52,9 @@ class Networks:
         )
         for block in blocks:
             if block is not None:
-                block.hybridize(static_alloc=True, static_shape=True)
+                # Not static_shape: with it MXNet does not know that backward writes BatchNorm's statistics, and whoever
+                # reads or sets them may come before it. It brings no speed here.
+                block.hybridize(static_alloc=True)
 
 
 class Step:
@@ -67,11 +70,14 @@ class Step:
         distillers: Sequence[Distiller],
         optimisation: Optimisation,
         contexts: Sequence[mx.Context],
+        sync_bn: bool = False,
     ) -> None:
+        """sync_bn: the student's BatchNorm takes its statistics over all contexts together."""
         self.networks = networks
         self.distillers = distillers
         self.optimisation = optimisation
         self.contexts = contexts
+        self._extract = on_devices(networks.detector.extractor, sync_bn=sync_bn)
         self.loss = MultiBoxLoss()
         self.loss.hybridize(static_alloc=True, static_shape=True)
 
@@ -80,16 +86,14 @@ class Step:
         images, targets = self._split(batch)
         teacher = [self._teacher_maps(x) for x in images]
         with autograd.record():
-            through_head, student = zip(*[self._student_maps(x) for x in images])
+            through_head, student = self._student_maps(images)
         logs = self._update_distillers(teacher, student, len(batch.images), position)
         with autograd.record():
             named = self._ssd_losses(through_head, targets)
-            for real, fake in zip(teacher, student):
-                for distiller in self.distillers:
-                    for name, loss in distiller.losses(real, fake, len(batch.images)).items():
-                        named.setdefault(name, []).append(loss)
+            for distiller in self.distillers:
+                named.update(distiller.shares(teacher, student, len(batch.images)))
             totals = [nd.add_n(*losses) for losses in zip(*named.values())]
-        autograd.backward(totals)
+        self.optimisation.backward(totals)
         self.optimisation.step(position)
         return {**named, **logs}
 
@@ -99,7 +103,7 @@ class Step:
         teacher = [self._teacher_maps(x) for x in images]
         # Batch statistics as in training, but nothing is recorded, so the student's BatchNorm keeps its own.
         with autograd.train_mode():
-            student = [self._student_maps(x)[1] for x in images]
+            _, student = self._student_maps(images)
         return self._update_distillers(teacher, student, len(batch.images), position)
 
     def diagnose(self, batch: TrainBatch) -> dict[str, list[float]]:
@@ -113,7 +117,7 @@ class Step:
         images, targets = self._split(batch)
         teacher = [self._teacher_maps(x) for x in images]
         with autograd.train_mode():  # as in `warm_up`
-            through_head, student = zip(*[self._student_maps(x) for x in images])
+            through_head, student = self._student_maps(images)
         cosines = [[nd.sum(similarity(*pair)) for pair in zip(real, fake)] for real, fake in zip(teacher, student)]
         found = {
             "maps": [m.shape[-1] for m in student[0]],
@@ -146,17 +150,21 @@ class Step:
         if self.networks.teacher is None or not self.distillers:
             return []
         maps = self.networks.teacher(images)
-        return [maps[index] for _, index in self.networks.pairs]
+        return [full(maps[index]) for _, index in self.networks.pairs]
 
-    def _student_maps(self, images: NDArray) -> tuple[Maps, Maps]:
-        """The maps that the head takes, and those that the distillers compare with the teacher's."""
-        maps = self.networks.detector.extractor(images)
+    def _student_maps(self, images: Sequence[NDArray]) -> tuple[list[Maps], list[Maps]]:
+        """On every device the maps that the head takes, and those that the distillers compare with the teacher's."""
+        through_head, student = zip(*map(self._adapted, self._extract([[x] for x in images])))
+        return list(through_head), list(student)
+
+    def _adapted(self, maps: Maps) -> tuple[Maps, Maps]:
         if self.networks.detector.adapters is not None:
             maps = self.networks.detector.adapters(*maps)
+        maps = [full(m) for m in maps]
         if not self.distillers:
             return maps, []
         compared = [maps[index] for index, _ in self.networks.pairs]
-        return maps, compared if self.networks.bridge is None else self.networks.bridge(*compared)
+        return maps, compared if self.networks.bridge is None else [full(m) for m in self.networks.bridge(*compared)]
 
     def _update_distillers(
         self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int, position: Position
@@ -170,6 +178,7 @@ class Step:
         self, through_head: Sequence[Maps], targets: Sequence[Sequence[NDArray]]
     ) -> dict[str, list[NDArray]]:
         """L_conf and L_loc, one entry a device."""
-        losses = [self.loss(*self.networks.detector.head(*maps), *rest) for maps, rest in zip(through_head, targets)]
+        found = [map(full, self.networks.detector.head(*maps)) for maps in through_head]
+        losses = [self.loss(*predictions, *rest) for predictions, rest in zip(found, targets)]
         conf, loc = zip(*losses)
         return {"conf": list(conf), "loc": list(loc)}

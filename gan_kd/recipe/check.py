@@ -111,6 +111,13 @@ def _check_devices(recipe: Recipe) -> None:
     _refuse_repeated("train.contexts", contexts)
     if len({context[:3] for context in contexts}) != 1:
         raise UsageError(f"train.contexts are either GPUs or CPUs, at least one, not {contexts}")
+    if recipe.train.amp and contexts[0].startswith("cpu"):
+        # No float16 convolution is in the CPU build, and gradients of its bfloat16 ones are wrong: at 2x2 cells not
+        # finite, at others 300 times those in float32.
+        raise UsageError("train.amp needs GPUs, but train.contexts are CPUs: leave --amp out, or add --gpus")
+    if recipe.train.amp and recipe.train.sync_bn:
+        # As MXNet's own; its casts on arrays, outside of a graph, are other ones.
+        raise UsageError("train.sync_bn works in float32 only: leave --amp or --syncbn out")
     for key, batch in (("train", recipe.train.batch_size), ("eval", recipe.eval.batch_size)):
         if batch < len(contexts):
             raise UsageError(f"{key}.batch_size {batch} cannot be split over {len(contexts)} contexts")

@@ -231,9 +231,10 @@ def hashed(node: Any) -> Any:
         return [[name, hashed(value)] for name, value in node.items()]
     if not dataclasses.is_dataclass(node):
         return node
-    return {
-        knob.name: hashed(getattr(node, knob.name)) for knob in dataclasses.fields(node) if knob.metadata["in_hash"]
-    }
+    counts = {knob.name: knob.metadata["in_hash"] for knob in dataclasses.fields(node)}
+    defaults = {knob.name: knob.default for knob in dataclasses.fields(node)}
+    values = {name: getattr(node, name) for name, counted in counts.items() if counted is not False}
+    return {name: hashed(value) for name, value in values.items() if counts[name] or value != defaults[name]}
 
 
 def _plain(value: Any) -> str:

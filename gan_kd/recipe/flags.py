@@ -87,6 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: str = "voc/mobilenet1
     training.add_argument(
         "--tensorboard", action="store_true", help="train.tensorboard: event files in RUN/tensorboard"
     )
+    training.add_argument("--amp", action="store_true", help="train.amp: mixed precision")
+    training.add_argument("--syncbn", action="store_true", help="train.sync_bn: BatchNorm over all contexts together")
 
 
 def overrides_from(args: argparse.Namespace) -> list[str]:
@@ -111,6 +113,10 @@ def overrides_from(args: argparse.Namespace) -> list[str]:
             overrides.append(_override(key, value) if key in ("data.root", "data.on_error") else f"{key}={value}")
     if args.tensorboard:
         overrides.append("train.tensorboard=true")
+    if args.amp:
+        overrides.append("train.amp=true")
+    if args.syncbn:
+        overrides.append("train.sync_bn=true")
     overrides += args.set
     if args.epochs is None and args.lr is None:
         return overrides

@@ -39,13 +39,13 @@ def knob(
     above: float | None = None,
     most: float | None = None,
     below: float | None = None,
-    in_hash: bool = True,
+    in_hash: bool | None = True,
 ) -> Any:
     """A dataclass field with its documentation and what is checked: the values allowed, bounds of a number.
 
     Without a default and `make` (the factory of one) the recipe must give the key. Choices and bounds of a
     list hold for its elements. `in_hash` False marks what changes neither parameters nor mAP (see
-    recipe_hash).
+    recipe_hash); None a later knob, which counts where it is not the default, so that older hashes hold.
     """
     bounds = {"least": least, "above": above, "most": most, "below": below}
     metadata = {"doc": doc, "choices": choices, "bounds": bounds, "in_hash": in_hash}
@@ -249,6 +249,8 @@ class Train:
     )
     seed: int = knob("of weights, order and augmentation", 233, least=0, most=2**32 - 1)
     contexts: list[str] = knob("devices: gpu:0, gpu:1, ... or cpu:0, ...", make=lambda: ["cpu:0"], in_hash=False)
+    sync_bn: bool = knob("BatchNorm over the whole batch of several contexts, not one by one", False, in_hash=None)
+    amp: bool = knob("mixed precision: convolutions in float16, GPUs only; weights stay float32", False, in_hash=None)
     log_interval: int = knob("batches between log lines", 100, least=1, in_hash=False)
     val_interval: int = knob("epochs between evaluations; the last is always evaluated", 1, least=1)
     tensorboard: bool = knob("write TensorBoard's event files too", False, in_hash=False)

@@ -257,3 +257,22 @@ def test_state_brings_back_the_same_next_step(tmp_path):
         each.update(maps(2), maps(3), BATCH, HERE)
     for a, b in zip(weights(gan).values(), weights(again).values()):
         np.testing.assert_array_equal(a, b)
+
+
+def test_unit_slopes_count_the_samples_of_all_devices():
+    slopes = []
+    for contexts in ((CPU,), (mx.cpu(0), mx.cpu(1))):
+        gan = distiller(contexts, norm="none", slopes="unit")
+        # Of the second half, a tenth: the devices' own norms would differ.
+        student = [[m * scale for m in part] for part, scale in zip(maps(1, contexts), (1.0, 0.1))]
+        if len(contexts) == 1:
+            student = [[mx.nd.concat(m[:2], m[2:] * 0.1, dim=0) for m in student[0]]]
+        for m in (m for part in student for m in part):
+            m.attach_grad()
+        with autograd.record():
+            losses = gan.shares([], student, BATCH)["adversarial"]
+        autograd.backward(losses)
+        slopes.append([np.concatenate([m.grad.asnumpy() for m in parts]) for parts in zip(*student)])
+    for one, two in zip(*slopes):
+        np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-8)
+        assert np.linalg.norm(one) == pytest.approx(BATCH**-0.5, rel=1e-4)
