@@ -16,14 +16,9 @@ from gan_kd.errors import INTERRUPTED, UserError
 
 def train(argv: list[str]) -> int:
     """train the networks of a recipe, evaluate them, write the report"""
-    from gan_kd.recipe import add_arguments, recipe_from
+    from gan_kd.recipe import recipe_from
 
-    parser = _parser("train", train)
-    add_arguments(parser)
-    run_options = parser.add_argument_group("run")
-    run_options.add_argument("--save-prefix", type=Path, default=Path("runs"), help="folder of all runs (%(default)s)")
-    run_options.add_argument("--resume", action="store_true", help="go on with the run that is there")
-    arguments = parser.parse_args(argv)
+    arguments = _train_parser().parse_args(argv)
     recipe = recipe_from(arguments)
 
     from gan_kd import compat
@@ -42,8 +37,27 @@ def train(argv: list[str]) -> int:
         # What was stopped before its recipe was written has nothing to resume.
         begun = (arguments.save_prefix / recipe.name / str(recipe.train.seed) / "recipe.yaml").is_file()
         resume = ["--resume"] if begun and not arguments.resume else []
-        print(f"stopped and saved; go on with: {command_line('train', *argv, *resume)}")
+        if "DMLC_ROLE" not in os.environ:  # else it is the launcher who says how to go on
+            print(f"stopped and saved; go on with: {command_line('train', *argv, *resume)}")
     return 0
+
+
+def _train_parser() -> argparse.ArgumentParser:
+    from gan_kd.recipe import add_arguments
+
+    parser = _parser("train", train)
+    add_arguments(parser)
+    group = parser.add_argument_group("run")
+    group.add_argument("--save-prefix", type=Path, default=Path("runs"), help="folder of all runs (%(default)s)")
+    group.add_argument("--resume", action="store_true", help="go on with the run that is there")
+    return parser
+
+
+def dist(argv: list[str]) -> int:
+    """train on several machines or processes: scripts/train_dist.sh"""
+    from gan_kd.launch import main
+
+    return main(argv, _train_parser())
 
 
 def evaluate(argv: list[str]) -> int:
@@ -125,6 +139,7 @@ def doctor(argv: list[str]) -> int:
 
 COMMANDS = {
     "train": train,
+    "dist": dist,
     "eval": evaluate,
     "check": check,
     "report": report,

@@ -66,8 +66,10 @@ class Loader:
         num_workers: int,
         seed: int,
         train: bool,
+        share: tuple[int, int] = (0, 1),
         policy: WorkerPolicy = WorkerPolicy(),  # noqa: B008  (immutable)
     ) -> None:
+        """share: (k, n) makes of every batch the k-th of n parts, which differ by one sample at most, in order."""
         if train and len(dataset) < batch_size:
             raise UsageError(
                 f"the batch size is {batch_size}, but there are only {len(dataset)} training images: lower it"
@@ -75,7 +77,8 @@ class Loader:
         self._samples = _Samples(dataset, transform, seed)
         self._size = batch_size
         self._train = train
-        shapes = [(batch_size, *shape) for shape in self._samples.shapes]
+        self._share = share
+        shapes = [(-(-batch_size // share[1]), *shape) for shape in self._samples.shapes]
         self._pool = Pool(self._samples.write, shapes, num_workers, policy, self._samples.name) if num_workers else None
         self._slot = [] if num_workers else [np.empty(shape, np.float32) for shape in shapes]
 
@@ -103,7 +106,11 @@ class Loader:
         One epoch runs at a time; an abandoned one needs no care, the next can be started.
         """
         order = self.order(epoch)
-        batches = [order[k * self._size : (k + 1) * self._size] for k in range(start_batch, len(self))]
+        part, parts = self._share
+        batches = [
+            np.array_split(order[k * self._size : (k + 1) * self._size], parts)[part]
+            for k in range(start_batch, len(self))
+        ]
         slots = self._pool.fill(epoch, batches) if self._pool else self._fill(epoch, batches)
         for indices, slot in zip(batches, slots):
             arrays = [array[: len(indices)] for array in slot]

@@ -10,6 +10,7 @@ from mxnet.ndarray import NDArray
 
 from gan_kd.distill.base import Distiller, Maps, leaves, slopes
 from gan_kd.engine.arrays import prefixed, set_values, statistics_kept, stripped, values
+from gan_kd.engine.cluster import here
 from gan_kd.engine.contexts import full
 from gan_kd.engine.optim import Optimisation, Position
 from gan_kd.models.discriminator import Discriminator, DNet, RealAndFake
@@ -151,12 +152,10 @@ def _unit(found: Sequence[Maps]) -> list[Maps]:
     its layers make of the clamp, and every map's has another: some 2,000 times more at 2x2, where no BatchNorm is,
     than at 16x16, where three have their scale clamped too.
     """
-    samples = sum(len(part[0]) for part in found)
-    squares = [summed([nd.sum(nd.square(slope)) for slope in one_map]) for one_map in zip(*found)]
-    return [
-        [slope / nd.sqrt(square[device] / samples + 1e-24) for slope, square in zip(part, squares)]
-        for device, part in enumerate(found)
-    ]
+    samples = here().total([sum(len(part[0]) for part in found)])[0]
+    squares = [summed([nd.sum(nd.square(slope)) for slope in one_map])[0] for one_map in zip(*found)]
+    norms = nd.sqrt(here().sum("slopes", nd.concat(*squares, dim=0)) / samples + 1e-24)
+    return [[slope / norms[k : k + 1].as_in_context(slope.context) for k, slope in enumerate(part)] for part in found]
 
 
 def _total(scores: Sequence[NDArray]) -> NDArray:

@@ -10,6 +10,8 @@ from mxnet import nd
 from mxnet.gluon import Constant, Parameter
 from mxnet.ndarray import NDArray
 
+from gan_kd.engine.cluster import here
+
 Value = TypeVar("Value")
 
 
@@ -24,13 +26,22 @@ def stripped(prefix: str, entries: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def values(parameters: Mapping[str, Parameter]) -> dict[str, NDArray]:
-    """What `set_values` needs: each parameter once, BatchNorm's statistics, which devices do not share, on each."""
-    arrays = {}
-    for name, parameter in parameters.items():
-        first, *others = parameter.list_data()
-        arrays[name] = first
-        if _is_statistic(parameter):
-            arrays.update({f"{name}@{device}": data for device, data in enumerate(others, 1)})
+    """What `set_values` needs: each parameter once, BatchNorm's statistics, which devices do not share, on each.
+
+    Devices count on from worker to worker.
+    """
+    arrays = {name: parameter.list_data()[0] for name, parameter in parameters.items()}
+    copies = [
+        (name, device, data)
+        for name, parameter in parameters.items()
+        if _is_statistic(parameter)
+        for device, data in enumerate(parameter.list_data())
+    ]
+    devices = 1 + max((device for _, device, _ in copies), default=0)
+    for worker, gathered in enumerate(here().gather("statistics", [data for _, _, data in copies])):
+        for (name, device, _), data in zip(copies, gathered):
+            number = worker * devices + device
+            arrays[f"{name}@{number}" if number else name] = data
     return arrays
 
 
@@ -41,16 +52,19 @@ def set_values(parameters: Mapping[str, Parameter], arrays: Mapping[str, NDArray
             continue
         parameter.set_data(arrays[name])
         for device, data in enumerate(parameter.list_data()):
-            if f"{name}@{device}" in arrays:
-                arrays[f"{name}@{device}"].copyto(data)
+            number = here().rank * len(parameter.list_data()) + device
+            if f"{name}@{number}" in arrays:
+                arrays[f"{name}@{number}"].copyto(data)
 
 
 def average_statistics(parameters: Iterable[Parameter]) -> None:
-    """Give every device the mean of BatchNorm's statistics, so that what is evaluated is what is saved."""
+    """Give every device of every worker the mean of BatchNorm's statistics: what is evaluated is what is saved."""
     for parameter in parameters:
         copies = parameter.list_data()
-        if _is_statistic(parameter) and len(copies) > 1:
-            parameter.set_data(nd.add_n(*[data.as_in_context(copies[0].context) for data in copies]) / len(copies))
+        number = len(copies) * here().size
+        if _is_statistic(parameter) and number > 1:
+            total = nd.add_n(*[data.as_in_context(copies[0].context) for data in copies])
+            parameter.set_data(here().sum(parameter.name, total) / number)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import mxnet as mx
 import numpy as np
 
 from gan_kd import __version__
+from gan_kd.engine.cluster import here
 from gan_kd.errors import RunError, UsageError
 from gan_kd.files import make_folder, remove_unfinished, write_file, write_json
 from gan_kd.recipe import Recipe, changes, load, to_yaml
@@ -102,5 +103,6 @@ def _note_environment(path: Path) -> None:
         "commits": [*starts["commits"], commit()],
         "version": __version__,
         "machine": machine(),
+        "workers": here().size,
     }
     write_json(path, noted)

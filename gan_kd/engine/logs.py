@@ -11,6 +11,7 @@ from typing import Any
 from mxnet.ndarray import NDArray
 
 from gan_kd.engine.board import Board
+from gan_kd.engine.cluster import here
 from gan_kd.errors import RunError
 from gan_kd.files import sync
 
@@ -53,9 +54,11 @@ class MetricsFile:
     def __init__(self, path: Path, keep: int, board: Board | None = None) -> None:
         """Go on after the first `keep` bytes; what a killed run wrote after its last checkpoint is dropped.
 
-        board: gets every record too. RunError where fewer bytes are there.
+        board: gets every record too. Of several workers the first one writes. RunError where fewer bytes are there.
         """
         self.path, self.board = path, board
+        if not here().first:
+            return
         path.touch()
         there = path.stat().st_size
         if there < keep:
@@ -73,6 +76,8 @@ class MetricsFile:
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one line."""
+        if not here().first:
+            return
         try:
             with open(self.path, "a") as stream:
                 stream.write(json.dumps(record) + "\n")
@@ -107,7 +112,8 @@ class Interval:
     def settle(self) -> None:
         """Read what is still on the devices. NotFinite for the first batch with a loss that is not finite."""
         for batch, losses in self._waiting:
-            values = {name: sum(float(part.asscalar()) for part in parts) for name, parts in losses.items()}
+            shares = [sum(float(part.asscalar()) for part in parts) for parts in losses.values()]
+            values = dict(zip(losses, here().total(shares)))
             if not all(map(math.isfinite, values.values())):
                 raise NotFinite(batch, values)
             for name, value in values.items():

@@ -24,7 +24,7 @@ class MultiBoxLoss(HybridBlock):
         """Two scalars (1,) of one device, divided by the positives of the whole batch.
 
         class_scores (n, A, C + 1), box_offsets (n, A, 4), class_targets (n, A) with 0 for background, box_targets
-        (n, A, 4), scale (1,): what `positives_scale` gives for all devices together.
+        (n, A, 4), scale (1,): what `scale_of` gives for all devices together.
         """
         positive = class_targets > 0
         entropy = -F.pick(F.log_softmax(class_scores, axis=-1), class_targets, axis=-1)
@@ -39,6 +39,10 @@ class MultiBoxLoss(HybridBlock):
 
 
 def positives_scale(class_targets: np.ndarray) -> float:
+    """`scale_of` the positive anchors in a batch."""
+    return scale_of(int((class_targets > 0).sum()))
+
+
+def scale_of(positives: float) -> float:
     """1 / positive anchors in the whole batch, 0 where there is none (then the loss is 0, as GluonCV's)."""
-    positives = int((class_targets > 0).sum())
     return 1 / positives if positives else 0.0

@@ -11,6 +11,7 @@ from mxnet import autograd, gluon, nd
 from mxnet.contrib.amp import amp
 from mxnet.ndarray import NDArray
 
+from gan_kd.engine.cluster import here
 from gan_kd.engine.contexts import amp_started
 from gan_kd.recipe import Optimizer, Schedule
 
@@ -48,9 +49,9 @@ def lr_factor(schedule: Schedule, position: Position) -> float:
 class Optimisation:
     """A Gluon Trainer, its schedule, and a state that `mx.nd.save` can hold.
 
-    Losses are expected as shares of the batch mean that add up over the devices, hence `step(1)`. In mixed precision
-    each has a scale of its own for its losses, by MXNet's rule: halved, and the step left out, where a gradient is not
-    finite, doubled after 2,000 steps.
+    Losses are expected as shares of the batch mean that add up over devices and workers, hence `step(1)`. In mixed
+    precision each has a scale of its own for its losses, by MXNet's rule: halved, and the step left out, where a
+    gradient is not finite, doubled after 2,000 steps.
     """
 
     def __init__(
@@ -69,12 +70,13 @@ class Optimisation:
             options.update(beta1=optimizer.beta1, beta2=optimizer.beta2)
         if optimizer.clip_gradient is not None:
             options["clip_gradient"] = optimizer.clip_gradient
+        several = here().trainer_store(list(parameters)) or ("device" if len(contexts) > 1 else None)
         # update_on_kvstore=False: the kvstore's copy would overwrite clamped weights and ignore the schedule.
         self.trainer = gluon.Trainer(
             parameters,
             optimizer.name,
             options,
-            kvstore="device" if len(contexts) > 1 else None,
+            kvstore=several,
             update_on_kvstore=False,
         )
         # Its first step gives every device the first one's values. BatchNorm's statistics are each device's own, and

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from gan_kd.distill.base import Distiller
 from gan_kd.engine import checkpoint
 from gan_kd.engine.arrays import average_statistics, prefixed, set_values, stripped, values
 from gan_kd.engine.board import Board
+from gan_kd.engine.cluster import here
 from gan_kd.engine.contexts import open_contexts, start_amp
 from gan_kd.engine.evaluate import evaluate, evaluate_params
-from gan_kd.engine.folder import commit, open_folder
+from gan_kd.engine.folder import RECIPE, commit, open_folder
 from gan_kd.engine.logs import MetricsFile, close_log, log, log_to
 from gan_kd.engine.networks import (
     build_distillers,
@@ -49,14 +51,22 @@ def train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
     """Run the recipe in `prefix`/NAME/SEED and give the path of the report.
 
     Raises Stopped after a signal, the run saved; UsageError or RunError, one sentence, for everything that a user can
-    mend. stop: entered.
+    mend. stop: entered. Of the workers of a distributed job (`gan_kd.launch`) the first evaluates and writes; to the
+    others the path is that of the run.
     """
+    # Workers stop together: after the batch after which one of them asks for it.
+    with stop.held() if here().distributed else contextlib.nullcontext(), here().joined():
+        return _train(recipe, prefix, resume, stop)
+
+
+def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
     folder = prefix / recipe.name / str(recipe.train.seed)
-    contexts, data, _ = _all_of(
-        lambda: open_contexts(recipe.train.contexts),
-        lambda: preflight(recipe.data),
-        lambda: fetch_weights(recipe),
-    )
+    with here().in_turn():  # images that are drawn and weights that are downloaded are there for the others then
+        contexts, data, _ = _all_of(
+            lambda: open_contexts(recipe.train.contexts),
+            lambda: preflight(recipe.data),
+            lambda: fetch_weights(recipe),
+        )
     if recipe.train.amp:
         start_amp()
     images = len(data[0])
@@ -66,8 +76,9 @@ def train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
             f"{recipe.data.root}; lower it with --batch-size"
         )
     require_teacher_file(recipe, data[0].classes, folder)
-    with open_folder(folder, recipe, resume), contextlib.closing(_Run(recipe, folder, contexts, data, stop)) as run:
-        log_to(folder / "train.log")
+    with _opened(folder, recipe, resume), contextlib.closing(_Run(recipe, folder, contexts, data, stop)) as run:
+        if here().first:
+            log_to(folder / "train.log")
         try:
             run.all_stages()
             return run.finish()
@@ -76,6 +87,14 @@ def train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
             raise
         finally:
             close_log()
+
+
+def _opened(folder: Path, recipe: Recipe, resume: bool) -> AbstractContextManager[Any]:
+    """The run's folder, which the first worker prepares and locks and the others only read."""
+    if here().first:
+        return open_folder(folder, recipe, resume)
+    here().require_visible(folder / RECIPE)
+    return contextlib.nullcontext()
 
 
 def _all_of(*needs: Callable[[], Any]) -> list[Any]:
@@ -105,7 +124,7 @@ class _Run:
         with checkpoint.fitting(folder):
             self.progress = Progress(**state["progress"])
             state = {key: state[key] and float(state[key]) for key in ("metrics_bytes", "teacher_map")}
-        self.board = self._open_board() if recipe.train.tensorboard else None
+        self.board = self._open_board() if recipe.train.tensorboard and here().first else None
         self.metrics = MetricsFile(folder / "metrics.jsonl", int(state["metrics_bytes"]), self.board)
         self.teacher_map: float | None = state["teacher_map"]
         self.teacher: Detector | None = None
@@ -167,6 +186,7 @@ class _Run:
             self.recipe.train.num_workers,
             self.recipe.train.seed,
             train=True,
+            share=(here().rank, here().size),
             policy=worker_policy(self.recipe.train),
         )
         return networks
@@ -181,6 +201,8 @@ class _Run:
         else:
             self.teacher = build_teacher(self.recipe, self.train_set.classes)
         self.teacher.extractor.freeze()
+        if not here().first:
+            return
         if self.teacher_map is None:
             self.teacher.collect_params().reset_ctx(self.contexts)
             self.teacher_map = self._evaluate(self.teacher)["map"]
@@ -204,10 +226,11 @@ class _Run:
                 for distiller in distillers:
                     distiller.load_state(stripped(distiller.name, self.arrays))
         self.arrays = {}
+        here().require_equal(f"stage {name}", _everything(networks, optimisation, distillers), self.progress.position())
 
-        def measure() -> dict[str, Any]:
+        def measure() -> dict[str, Any] | None:
             average_statistics(networks.detector.collect_params().values())
-            return self._evaluate(networks.detector, stage.trains)
+            return self._evaluate(networks.detector, stage.trains) if here().first else None
 
         def keep_best(result: dict[str, Any]) -> None:
             if result["map"] > self.progress.best.get(stage.trains, -1.0):
@@ -220,8 +243,7 @@ class _Run:
         log.info("stage %s trains the %s network for %d epochs", name, stage.trains, stage.epochs)
         step = Step(networks, distillers, optimisation, self.contexts, self.recipe.train.sync_bn)
         StageTrainer(
-            name, stage, self.recipe.train, step, self.loader,
-            self.metrics, self.progress, measure, keep_best, save,
+            name, stage, self.recipe.train, step, self.loader, self.metrics, self.progress, measure, keep_best, save
         ).run(self.stop)  # fmt: skip
 
     def _next_stage(self, goes_on: bool) -> None:
@@ -255,6 +277,8 @@ class _Run:
         save_detector(detector, self.folder / network / "best.params", meta)
 
     def _save(self, stage: str, progress: Progress, arrays: dict[str, mx.nd.NDArray]) -> None:
+        if not here().first:
+            return
         for name, array in arrays.items():
             # A loss can stay finite over weights that are not: ReLU turns nan into 0.
             if not np.isfinite(array.asnumpy()).all():
@@ -274,6 +298,8 @@ class _Run:
 
     def finish(self) -> Path:
         """Evaluate the best parameters of every network, write the report, print the last lines."""
+        if not here().first:
+            return self.folder
         lines = []
         for network in ("teacher", "baseline", "control", "distilled"):
             best = self.folder / network / "best.params"
@@ -300,6 +326,16 @@ def _arrays(networks: Networks, optimisation: Optimisation, distillers: list[Dis
         arrays.update(prefixed(name, values(parameters)))
     for distiller in distillers:
         arrays.update(prefixed(distiller.name, distiller.state()))
+    return arrays
+
+
+def _everything(
+    networks: Networks, optimisation: Optimisation, distillers: list[Distiller]
+) -> dict[str, mx.nd.NDArray]:
+    """What `_arrays` gives and the teacher, which is in no checkpoint."""
+    arrays = _arrays(networks, optimisation, distillers)
+    if networks.teacher is not None:
+        arrays.update(prefixed("teacher", values(networks.teacher._collect_params_with_prefix())))
     return arrays
 
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mxnet as mx
+import numpy as np
 from mxnet import autograd, gluon, nd
 from mxnet.ndarray import NDArray
 
 from gan_kd.data.loader import TrainBatch
 from gan_kd.distill.base import Distiller, Maps, leaves, norms
 from gan_kd.distill.cosine_attention import similarity
+from gan_kd.engine.cluster import here
 from gan_kd.engine.contexts import full, split
-from gan_kd.engine.loss import MultiBoxLoss, positives_scale
+from gan_kd.engine.loss import MultiBoxLoss, scale_of
 from gan_kd.engine.optim import Optimisation, Position
 from gan_kd.models.adapter import Adapters
 from gan_kd.models.extractor import Extractor
 from gan_kd.models.ssd import Detector
 from gan_kd.models.sync_bn import on_devices
+
+#: Of a diagnosis, what every worker finds the same.
+SHARED = ("maps", "critic_at_bound")
 
 
 @dataclass
@@ -58,10 +64,11 @@ class Networks:
 
 
 class Step:
-    """A stage's update of its networks from one batch, on every context.
+    """A stage's update of its networks from one batch, on every context of every worker.
 
-    Every loss is a share of the whole batch's mean, so that the sum over contexts, which the Trainer takes of the
-    gradients, is what one context with the whole batch would give (BatchNorm statistics aside).
+    Every loss is a share of the whole batch's mean, so that the sum over contexts and workers, which the Trainer takes
+    of the gradients, is what one context with the whole batch would give (BatchNorm statistics aside). A worker's
+    batch is its part of the whole.
     """
 
     def __init__(
@@ -82,16 +89,19 @@ class Step:
         self.loss.hybridize(static_alloc=True, static_shape=True)
 
     def __call__(self, batch: TrainBatch, position: Position) -> dict[str, list[NDArray]]:
-        """Train on one batch; returns the losses by name, one (1,) array a device that add up to the batch mean."""
-        images, targets = self._split(batch)
+        """Train on one batch; returns the losses by name, one (1,) array a device that add up to the batch mean.
+
+        Over the devices of all workers, that is.
+        """
+        images, targets, size = self._split(batch)
         teacher = [self._teacher_maps(x) for x in images]
         with autograd.record():
             through_head, student = self._student_maps(images)
-        logs = self._update_distillers(teacher, student, len(batch.images), position)
+        logs = self._update_distillers(teacher, student, size, position)
         with autograd.record():
             named = self._ssd_losses(through_head, targets)
             for distiller in self.distillers:
-                named.update(distiller.shares(teacher, student, len(batch.images)))
+                named.update(distiller.shares(teacher, student, size))
             totals = [nd.add_n(*losses) for losses in zip(*named.values())]
         self.optimisation.backward(totals)
         self.optimisation.step(position)
@@ -104,7 +114,7 @@ class Step:
         # Batch statistics as in training, but nothing is recorded, so the student's BatchNorm keeps its own.
         with autograd.train_mode():
             _, student = self._student_maps(images)
-        return self._update_distillers(teacher, student, len(batch.images), position)
+        return self._update_distillers(teacher, student, _whole(batch)[0], position)
 
     def diagnose(self, batch: TrainBatch) -> dict[str, list[float]]:
         """How the distillers stand beside the detection loss on a batch: lists of one number a compared map, by name.
@@ -114,21 +124,19 @@ class Step:
         the student's own head is the one before the adapter. And what each distiller tells, of the maps that it
         compares. Waits for the devices; parameters, their gradients and BatchNorm's statistics stay.
         """
-        images, targets = self._split(batch)
+        images, targets, size = self._split(batch)
         teacher = [self._teacher_maps(x) for x in images]
         with autograd.train_mode():  # as in `warm_up`
             through_head, student = self._student_maps(images)
         cosines = [[nd.sum(similarity(*pair)) for pair in zip(real, fake)] for real, fake in zip(teacher, student)]
         found = {
             "maps": [m.shape[-1] for m in student[0]],
-            "attention_cosine": [
-                sum(float(part.asscalar()) for part in parts) / len(batch.images) for parts in zip(*cosines)
-            ],
+            "attention_cosine": [sum(float(part.asscalar()) for part in parts) / size for parts in zip(*cosines)],
             "gradient_detection": self._detection_norms(through_head, targets),
         }
         for distiller in self.distillers:
-            found.update(distiller.diagnose(teacher, student, len(batch.images)))
-        return found
+            found.update(distiller.diagnose(teacher, student, size))
+        return {name: values if name in SHARED else _over_workers(name, values) for name, values in found.items()}
 
     def _detection_norms(self, through_head: Sequence[Maps], targets: Sequence[Sequence[NDArray]]) -> list[float]:
         inputs = [leaves(maps) for maps in through_head]
@@ -137,13 +145,15 @@ class Step:
         slopes = [autograd.grad([conf, loc], maps) for conf, loc, maps in zip(losses["conf"], losses["loc"], inputs)]
         return norms([[maps[index] for index, _ in self.networks.pairs] for maps in slopes])
 
-    def _split(self, batch: TrainBatch) -> tuple[list[NDArray], list[tuple[NDArray, ...]]]:
-        """Images, and what the SSD loss compares with; one entry a device."""
+    def _split(self, batch: TrainBatch) -> tuple[list[NDArray], list[tuple[NDArray, ...]], int]:
+        """Images, and what the SSD loss compares with; one entry a device. And the samples of the whole batch."""
         # All copies first: on the CPU each waits until MXNet's queue is empty.
         images, cls_targets, box_targets = [split(array, self.contexts) for array in batch]
-        scale = positives_scale(batch.cls_targets)
-        scales = [nd.array([scale], ctx=context, dtype=batch.cls_targets.dtype) for context in self.contexts]
-        return images, list(zip(cls_targets, box_targets, scales))
+        size, positives = _whole(batch)
+        scales = [
+            nd.array([scale_of(positives)], ctx=context, dtype=batch.cls_targets.dtype) for context in self.contexts
+        ]
+        return images, list(zip(cls_targets, box_targets, scales)), size
 
     def _teacher_maps(self, images: NDArray) -> Maps:
         """Outside `record` and in predict mode: the teacher's BatchNorm must not move either."""
@@ -182,3 +192,16 @@ class Step:
         losses = [self.loss(*predictions, *rest) for predictions, rest in zip(found, targets)]
         conf, loc = zip(*losses)
         return {"conf": list(conf), "loc": list(loc)}
+
+
+def _whole(batch: TrainBatch) -> tuple[int, int]:
+    """Samples and positive anchors of the whole batch, of which each worker has a part."""
+    size, positives = here().total([len(batch.images), np.count_nonzero(batch.cls_targets > 0)])
+    return int(size), int(positives)
+
+
+def _over_workers(name: str, values: list[float]) -> list[float]:
+    """A diagnosis of the whole batch: norms of gradients, of which workers have parts, or shares of a mean."""
+    if not here().distributed or not name.startswith("gradient_"):
+        return here().total(values)
+    return [math.sqrt(square) for square in here().total([value**2 for value in values])]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from gan_kd.console import no_bar
 from gan_kd.data.loader import Loader, TrainBatch
 from gan_kd.data.workers import WorkerFailure
+from gan_kd.engine.cluster import here
 from gan_kd.engine.logs import Interval, MetricsFile, NotFinite, in_words, log, map_words, train_record
 from gan_kd.engine.optim import Position
 from gan_kd.engine.step import Step
@@ -45,6 +46,10 @@ class Progress:
     #: Best mAP by network, %.
     best: dict[str, float] = field(default_factory=dict)
 
+    def position(self) -> tuple[int, ...]:
+        """The part that every worker has; the rest is the first one's."""
+        return self.stage, self.epoch, self.batch, self.step, self.epochs_seen
+
 
 class StageTrainer:
     """Runs one stage from wherever `progress` stands to its end.
@@ -62,7 +67,7 @@ class StageTrainer:
         loader: Loader,
         metrics: MetricsFile,
         progress: Progress,
-        evaluate: Callable[[], dict[str, Any]],
+        evaluate: Callable[[], dict[str, Any] | None],
         keep_best: Callable[[dict[str, Any]], None],
         save: Callable[[Progress], None],
     ) -> None:
@@ -90,6 +95,8 @@ class StageTrainer:
             while self.progress.epoch < self.warmup + self.stage.epochs:
                 self._epoch(stop)
         except (Stopped, WorkerFailure) as error:
+            if isinstance(error, WorkerFailure) and here().distributed:
+                raise  # the other workers do not know of it, and without them nothing can be saved
             with stop.held():
                 self._save_between()
             if isinstance(error, WorkerFailure):
@@ -108,7 +115,7 @@ class StageTrainer:
             for batch in self.loader.epoch(progress.epochs_seen, progress.batch):
                 with stop.held():
                     self._batch(batch, bar)
-                stop.check()
+                _check(stop)
         log.info("[Epoch %d] Training cost: %.3f", self._position()["epoch"], time.time() - started)
         own = progress.epoch + 1 - self.warmup
         due = own > 0 and (own % self.train.val_interval == 0 or own == self.stage.epochs)
@@ -120,7 +127,7 @@ class StageTrainer:
                 self.metrics.write({"kind": "eval", **self._position(), **result})
             self.save(progress)
             self._unsaved = False
-        stop.check()
+        _check(stop)
 
     def _batch(self, batch: TrainBatch, bar: tqdm) -> None:
         progress, last = self.progress, len(self.loader)
@@ -187,10 +194,17 @@ class StageTrainer:
         images = self.loader.images(self.progress.epochs_seen, error.batch - 1)
         path = self.metrics.path.with_name(NOT_FINITE)
         losses = {name: value if math.isfinite(value) else str(value) for name, value in error.losses.items()}
-        write_json(path, {**position, "batch": error.batch, "losses": losses, "images": images})
+        if here().first:
+            write_json(path, {**position, "batch": error.batch, "losses": losses, "images": images})
         more = f" and {len(images) - 2} more" if len(images) > 2 else ""
         return RunError(
             f"{error} of epoch {position['epoch']}, stage {self.name} ({', '.join(images[:2])}{more}: see "
             f"{path}): training stops and the last checkpoint stays good; start a new run with a lower learning rate "
             "or optimizer.clip_gradient"
         )
+
+
+def _check(stop: StopSignal) -> None:
+    """`stop.check` of all workers: one that is asked to stop stops all, at the same place."""
+    stop.asked = here().any(stop.asked)
+    stop.check()
