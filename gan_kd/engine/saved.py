@@ -1,4 +1,4 @@
-"""A trained detector as two files: the weights (best.params) and beside them what they are (best.json)."""
+"""A trained detector: the weights and what they are (best.params), and the latter to read (best.json) beside them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_kd.data.dataset import class_names
+from gan_kd.engine import description
 from gan_kd.engine.files import sha256, write_file
 from gan_kd.errors import UsageError
 from gan_kd.models import weights, zoo
@@ -18,6 +19,7 @@ from gan_kd.recipe import Eval, Recipe
 _MAGIC = b"\x12\x01" + bytes(6)  # of a list of arrays, as MXNet writes it
 # What best.json must say for the network to be built again.
 _NETWORK_KEYS = ("network", "backbone", "size", "classes", "head", "head_backbone", "adapters", "sha256")
+_SUPPRESSION = ("nms", "nms_topk", "post_nms")  # knobs of Eval; files older than this lack them
 
 
 def build_detector(
@@ -51,18 +53,19 @@ def build_detector(
 
 
 def save_detector(detector: Detector, path: Path, meta: Mapping[str, Any]) -> None:
-    """Write the weights to `path` and `meta` with their sha256 beside them (best.params, best.json).
+    """Write the weights and `meta` to `path`, and `meta` with the file's sha256 beside it (best.params, best.json).
 
-    meta: what the network is (network, backbone, size, classes, head, head_backbone, adapters, adapter) and where it
-    comes from. Both old files stay whole if either cannot be written (RunError). A crash between the two
-    renames leaves the new weights without a description, never with a wrong one.
+    meta: what the network is (network, backbone, size, classes, head, head_backbone, adapters, adapter, nms, nms_topk,
+    post_nms) and where it comes from. Both old files stay whole if either cannot be written (RunError). A crash
+    between the two renames leaves the new weights without best.json, never with a wrong one.
     """
     sidecar = path.with_suffix(".json")
 
-    def fill(description: Path) -> None:
+    def fill(beside: Path) -> None:
         def fill_weights(target: Path) -> None:
             detector.save(target)
-            description.write_text(json.dumps({**meta, "sha256": sha256(target)}, indent=1) + "\n")
+            description.append(target, meta)
+            beside.write_text(json.dumps({**meta, "sha256": sha256(target)}, indent=1) + "\n")
             sidecar.unlink(missing_ok=True)
 
         write_file(path, fill_weights)
@@ -73,8 +76,8 @@ def save_detector(detector: Detector, path: Path, meta: Mapping[str, Any]) -> No
 def load_detector(path: Path, recipe: Recipe | None = None) -> tuple[Detector, dict[str, Any]]:
     """The detector in a params file, on the CPU, and what is known of it (the keys of best.json).
 
-    With a description beside the file (as `save_detector` writes it) the file must be the one described and
-    fit the recipe, if that is given. Without one, the recipe's networks are tried: teacher, student with its
+    With a description beside the file or in it (as `save_detector` writes them) the file must be the one described
+    and fit the recipe, if that is given. Without one, the recipe's networks are tried: teacher, student with its
     own head (called baseline), student with the teacher's head (called distilled); GluonCV's own files are
     read so. UsageError: no such file, truncated or changed, not a params file, or of another network.
     """
@@ -83,6 +86,9 @@ def load_detector(path: Path, recipe: Recipe | None = None) -> tuple[Detector, d
     sidecar = path.with_suffix(".json")
     if sidecar.is_file():
         return _load_described(path, _read_description(sidecar), recipe)
+    meta = description.read(path)
+    if meta is not None:
+        return _load_described(path, {**meta, "sha256": sha256(path)}, recipe)
     if recipe is None:
         raise UsageError(f"{path}: nothing says which network it holds; put its {sidecar.name} beside it")
     return _load_by_trial(path, recipe)
@@ -118,7 +124,8 @@ def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> 
                 f"add --set data.size={meta['size']}"
             )
     teacher = meta["head_backbone"] if meta["head"] == "teacher" else None
-    measured = recipe.eval if recipe is not None else None
+    own = Eval(**{key: meta[key] for key in _SUPPRESSION if key in meta})
+    measured = recipe.eval if recipe is not None else own
     adapter = meta.get("adapter", "linear")  # absent in files older than the choice
     detector = build_detector(meta["backbone"], meta["size"], meta["classes"], teacher, measured, adapter)
     detector.load(path, f"the {meta['network']} {meta['backbone']}")
