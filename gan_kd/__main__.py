@@ -46,7 +46,7 @@ def detect(argv: list[str]) -> int:
 
 def export(argv: list[str]) -> int:
     """write a params file's network for products: MXNet's symbol, ONNX, int8, and what each costs"""
-    from gan_kd.export.command import main
+    from gan_kd.exporting import main
 
     return main(argv)
 

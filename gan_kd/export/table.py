@@ -67,9 +67,9 @@ def _blocks(record: Mapping[str, Any]) -> list[Block]:
         Text(_described(record)),
         table(record),
         Text(
-            f"Timed in turn, median of {record['rounds']} passes of {BATCH} images, {record['threads']} thread(s), from "
-            f"the input to detections. Speed: by that of the {record['source']['network']} network in MXNet. MACs: "
-            "multiply-accumulates of an image. MB: of the form's own files."
+            f"Timed in turn, median of {record['rounds']} passes of {BATCH} images, {record['threads']} thread(s), "
+            f"from the input to detections. Speed: by that of the {record['source']['network']} network in MXNet. "
+            "MACs: multiply-accumulates of an image. MB: of the form's own files."
         ),
     ]
     blocks += [Text(f"{sentence}.") for sentence in record["checks"]]
