@@ -21,11 +21,24 @@ from gan_kd.engine.folder import commit, machine
 from gan_kd.engine.saved import load_detector
 from gan_kd.errors import RunError, UsageError
 from gan_kd.export import compare, forms, sources, table
+from gan_kd.export.mxnet import INPUT
 from gan_kd.recipe import Recipe
 
 CHECKED = 50  # images at most on which ONNX and MXNet are compared
 CALIBRATION = 128  # images at most that int8's ranges are taken from
-_SOURCE = ("network", "backbone", "head", "head_backbone", "recipe", "seed", "stage", "epoch", "commit", "sha256")
+_SOURCE = (
+    "network",
+    "backbone",
+    "head",
+    "head_backbone",
+    "adapters",
+    "recipe",
+    "seed",
+    "stage",
+    "epoch",
+    "commit",
+    "sha256",
+)
 
 
 def export(
@@ -59,12 +72,12 @@ def export(
     with _staged(out) as folder, tempfile.TemporaryDirectory() as scratch:
         pixels, kind = _compared(images, calibrate, val, meta["size"])
         place = folder if "mxnet" in formats else Path(scratch)
-        student = forms.as_symbol(meta["network"], detector, place / name, pixels)
+        student = forms.as_symbol(_named(meta), detector, place / name, pixels)
         rows = [student]
         if "onnx" in formats:
             plain, suppressing = folder / f"{name}.onnx", folder / f"{name}-nms.onnx"
             rows += forms.as_onnx(student, detector, plain, suppressing, pixels)
-            checks.append(f"{compare.require_alike(detector, plain, suppressing, pixels, bounds)} ({kind} images)")
+            checks.append(f"{compare.require_alike(detector, plain, suppressing, pixels, bounds)}; images: {kind}")
         if "int8" in formats:
             ranges = _ranges(calibrate, recipe, meta["size"])
             rows.append(forms.as_int8(student, detector, folder / f"{name}-int8", ranges, pixels))
@@ -72,7 +85,7 @@ def export(
         if teacher is not None:
             net, about = load_detector(teacher)
             pixels, _ = _compared(images, calibrate, val, about["size"])
-            rows.insert(0, forms.as_symbol(f"{about['network']} of --teacher", net, Path(scratch, "teacher"), pixels))
+            rows.insert(0, forms.as_symbol(_named(about), net, Path(scratch, "teacher"), pixels))
         measured = table.measure(rows, student, rounds)
         if recipe is not None and val is not None:
             for row, form in zip(measured, rows):
@@ -97,6 +110,10 @@ def export(
     return record
 
 
+def _named(meta: dict[str, Any]) -> str:
+    return f"{meta['network']} {meta['backbone']}"
+
+
 def _val(params: Path, classes: Sequence[str], recipe: Recipe) -> DetectionDataset:
     val = open_split(recipe.data, "val")
     if tuple(classes) != val.classes:
@@ -112,9 +129,9 @@ def _compared(
 ) -> tuple[np.ndarray, str]:
     """The images on which the runtimes are compared, (N,3,size,size), and what kind they are."""
     if images or (val is None and calibrate):
-        return sources.pixels(sources.opened(images or calibrate), CHECKED, size), "the given"
+        return sources.pixels(sources.opened(images or calibrate), CHECKED, size), "those given"
     if val is not None:
-        return sources.pixels(val, CHECKED, size), "validation"
+        return sources.pixels(val, CHECKED, size), "of the validation split"
     return sources.drawn(CHECKED, size), "drawn"
 
 
@@ -134,7 +151,7 @@ def _map(form: forms.Form, recipe: Recipe, val: DetectionDataset) -> float | Non
 def _input(size: int) -> dict[str, Any]:
     """What the network takes: (value - mean) / std of each colour, values from 0 to 255."""
     mean, std = ([round(value, 4) for value in (255 * part).tolist()] for part in (MEAN, STD))
-    return {"shape": ["N", 3, size, size], "colours": "RGB", "mean": mean, "std": std}
+    return {"name": INPUT, "shape": ["N", 3, size, size], "colours": "RGB", "mean": mean, "std": std}
 
 
 @contextlib.contextmanager

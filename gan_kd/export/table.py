@@ -83,11 +83,13 @@ def _described(record: Mapping[str, Any]) -> str:
     """Where the network comes from, and what it takes."""
     source, taken = record["source"], record["input"]
     run = f", recipe {source['recipe']}, seed {source['seed']}, commit {source['commit']}" if "recipe" in source else ""
+    adapters = ", adapters" if source["adapters"] else ""
     head = "its own head" if source["head"] == "own" else f"the head of {source['head_backbone']}"
+    shape, mean, std = (", ".join(map(str, taken[key])) for key in ("shape", "mean", "std"))
     return (
-        f"The {source['network']} network{run}: {source['backbone']} with {head}. Classes: "
-        f"{', '.join(record['classes'])}. Input: {taken['shape']} float32, {taken['colours']}, (value from 0 to 255 - "
-        f"{taken['mean']}) / {taken['std']}; boxes are in its pixels."
+        f"The {source['network']} network{run}: {source['backbone']}{adapters} and {head}. Classes: "
+        f"{', '.join(record['classes'])}. Input: {taken['name']} ({shape}) float32, {taken['colours']} from 0 to 255 "
+        f"less {mean}, by {std}. Boxes are in its pixels."
     )
 
 
