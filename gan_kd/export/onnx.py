@@ -38,7 +38,7 @@ def save(detector: Detector, plain: Path, suppressing: Path) -> None:
     nodes.name_outputs({scores: ("scores", anchors, classes), boxes: ("boxes", anchors, 4)})
     _write(nodes.graph, detector, plain)
     del nodes.graph.node[-2:]  # the two names
-    kept = min(detector.decoder.post_nms, detector.decoder.candidates)
+    kept = detector.decoder.post_nms
     ids, scores, boxes = _suppress(nodes, detector, scores, boxes)
     nodes.name_outputs({ids: ("ids", kept, 1), scores: ("scores", kept, 1), boxes: ("boxes", kept, 4)})
     _write(nodes.graph, detector, suppressing)
@@ -157,7 +157,7 @@ def _suppress(nodes: _Nodes, detector: Detector, scores: str, boxes: str) -> Seq
         nodes.constant([decoder.nms["valid_thresh"]], np.float32),
     )
     left = nodes.add("ScatterND", nodes.add("Sub", table, table), chosen, nodes.add("GatherND", table, chosen))
-    kept = nodes.constant([min(decoder.post_nms, decoder.candidates)])
+    kept = nodes.constant([decoder.post_nms])
     best, where = nodes.add_more(2, "TopK", nodes.add("Reshape", left, flat), kept, axis=1)
     count, last = nodes.constant(decoder.count), nodes.constant([2])
     best, where = (nodes.add("Unsqueeze", array, last) for array in (best, where))

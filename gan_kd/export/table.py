@@ -12,7 +12,7 @@ from gan_kd.benchmark.timing import in_turn, ratios
 from gan_kd.export.forms import BATCH, Form
 from gan_kd.report.page import Block, Code, Table, Text
 
-ROUNDS = 15  # timed passes
+ROUNDS = 31  # timed passes
 
 
 def measure(forms: Sequence[Form], student: Form, rounds: int) -> list[dict[str, Any]]:
