@@ -20,6 +20,8 @@ def main(argv: Sequence[str]) -> int:
     for file in filter(None, (arguments.params, arguments.teacher)):
         if not file.is_file():
             raise UsageError(f"{file}: no such file; a run has runs/RECIPE/SEED/NETWORK/best.params")
+    if arguments.calibrate and "int8" not in arguments.format:
+        raise UsageError("--calibrate is for int8: add --format mxnet,onnx,int8")
     recipe = _recipe(arguments)
 
     from gan_kd import compat

@@ -47,9 +47,9 @@ def detect(
     written.
     """
     files = find_images([source])
-    _prepare(out, files[0].parent)
     devices = open_contexts(contexts)
     detector = load_detector(params)[0]
+    _prepare(out, files[0].parent)
     detector.collect_params().reset_ctx(devices)
     detector.hybridize(static_alloc=True)
     if source.is_file() and source.suffix.lower() not in SUFFIXES and not cv2.haveImageReader(str(source)):

@@ -16,8 +16,9 @@ ROUNDS = 31  # timed passes
 
 
 def measure(forms: Sequence[Form], student: Form, rounds: int) -> list[dict[str, Any]]:
-    """The rows, timed in turn; speed_ratio: median over the rounds of the speed by that of `student`, one of them."""
+    """The rows, timed in turn; speed_ratio: speed by that of `student`, one of them, quartiles over the rounds."""
     seconds = in_turn({str(row): form.run for row, form in enumerate(forms)}, rounds)
+    own = seconds[str(forms.index(student))]
     return [
         {
             "name": form.name,
@@ -26,7 +27,7 @@ def measure(forms: Sequence[Form], student: Form, rounds: int) -> list[dict[str,
             "macs": form.macs,
             "bytes": sum(file.stat().st_size for file in form.files),
             "images_per_s": BATCH / float(np.median(seconds[str(row)])),
-            "speed_ratio": float(np.median(ratios(seconds[str(forms.index(student))], seconds[str(row)]))),
+            "speed_ratio": np.percentile(ratios(own, seconds[str(row)]), [25, 50, 75]).tolist(),
             "map": None,
         }
         for row, form in enumerate(forms)
@@ -54,7 +55,7 @@ def table(record: Mapping[str, Any]) -> Table:
             f"{row['macs'] / 1e9:.3f} G",
             f"{row['bytes'] / 1e6:.1f}",
             f"{row['images_per_s']:.1f}",
-            f"{row['speed_ratio']:.2f}",
+            "{1:.2f} ({0:.2f} to {2:.2f})".format(*row["speed_ratio"]),
             "-" if row["map"] is None else f"{row['map']:.2f}",
         )
         for row in record["forms"]
@@ -68,7 +69,7 @@ def _blocks(record: Mapping[str, Any]) -> list[Block]:
         table(record),
         Text(
             f"Timed in turn, median of {record['rounds']} passes of {BATCH} images, {record['threads']} thread(s), "
-            f"from the input to detections. Speed: by that of the {record['source']['network']} network in MXNet. "
+            f"from the input to detections. Speed, with quartiles: by that of the {record['source']['network']} network in MXNet. "
             "MACs: multiply-accumulates of an image. MB: of the form's own files."
         ),
     ]
