@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -57,27 +57,18 @@ def as_int8(like: Form, detector: Detector, prefix: Path, ranges: np.ndarray, im
 def as_onnx(like: Form, detector: Detector, plain: Path, suppressing: Path, images: np.ndarray) -> list[Form]:
     """Writes both ONNX files of a detector on the CPU."""
     onnx_files.save(detector, plain, suppressing)
-    batch, forms = _batch(images), []
-    for name, file in (("ONNX", suppressing), ("ONNX without suppression", plain)):
-        net = onnx_files.session(file)
+    batch = _batch(images)
+    net, raw = onnx_files.session(suppressing), onnx_files.session(plain)
 
-        def detect(given: NDArray, net: object = net) -> NDArray:
-            ids, scores, boxes = onnx_files.run(net, given.asnumpy())
-            return mx.nd.array(np.concatenate((boxes, ids, scores), axis=2))
+    def detect(given: NDArray) -> NDArray:
+        ids, scores, boxes = onnx_files.run(net, given.asnumpy())
+        return mx.nd.array(np.concatenate((boxes, ids, scores), axis=2))
 
-        run = partial(onnx_files.run, net, batch)
-        forms.append(
-            Form(
-                f"{like.name}, {name}",
-                [file],
-                like.size,
-                like.parameters,
-                like.macs,
-                run,
-                detect if file == suppressing else None,
-            )
-        )
-    return forms
+    run, run_raw = (partial(onnx_files.run, session, batch) for session in (net, raw))
+    return [
+        replace(like, name=f"{like.name}, ONNX", files=[suppressing], run=run, detect=detect),
+        replace(like, name=f"{like.name}, ONNX without suppression", files=[plain], run=run_raw, detect=None),
+    ]
 
 
 def _of_symbol(name: str, prefix: Path, size: int, counted: tuple[int, int], images: np.ndarray) -> Form:

@@ -69,8 +69,8 @@ def _blocks(record: Mapping[str, Any]) -> list[Block]:
         table(record),
         Text(
             f"Timed in turn, median of {record['rounds']} passes of {BATCH} images, {record['threads']} thread(s), "
-            f"from the input to detections. Speed, with quartiles: by that of the {record['source']['network']} network in MXNet. "
-            "MACs: multiply-accumulates of an image. MB: of the form's own files."
+            f"from the input to detections. Speed: by that of the {record['source']['network']} network in MXNet, "
+            "median and quartiles. MACs: multiply-accumulates of an image. MB: of the form's own files."
         ),
     ]
     blocks += [Text(f"{sentence}.") for sentence in record["checks"]]
