@@ -53,7 +53,7 @@ def save(detector, folder):
     return plain, suppressing
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def small():
     """A detector in which all candidates take part in suppression, more than 100 of which survive."""
     mx.random.seed(0)
@@ -97,6 +97,14 @@ def test_files_of_other_weights_are_refused(exported, pixels):
     other = build_detector("mobilenet0.25", 128, exported.record["classes"])
     with pytest.raises(RunError, match="over the bounds of 0.0001 and 0.1 px; nothing is kept"):
         require_alike(other, *paths(exported), pixels[:2])
+
+
+def test_infinite_boxes_are_refused(small, pixels, tmp_path):
+    """Equal in both runtimes, and of no use."""
+    for predictor in small.head.box_predictors:
+        predictor.predictor.bias.set_data(mx.nd.full(predictor.predictor.bias.shape, 1e6))
+    with pytest.raises(RunError, match="boxes by nan px.* over the bounds"):
+        require_alike(small, *save(small, tmp_path), pixels[:2])
 
 
 def test_other_suppression_is_refused(exported, params, pixels):
