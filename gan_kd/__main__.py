@@ -67,6 +67,20 @@ def evaluate(argv: list[str]) -> int:
     return main(argv)
 
 
+def detect(argv: list[str]) -> int:
+    """find objects in images or a video with a params file: pictures and COCO results"""
+    from gan_kd.detect import main
+
+    return main(argv)
+
+
+def export(argv: list[str]) -> int:
+    """write a params file's network for products: MXNet's symbol, ONNX, int8, and what each costs"""
+    from gan_kd.exporting import main
+
+    return main(argv)
+
+
 def check(argv: list[str]) -> int:
     """read every annotation and image of a recipe's data and list what is wrong"""
     from gan_kd.data.check import check as check_data
@@ -141,6 +155,8 @@ COMMANDS = {
     "train": train,
     "dist": dist,
     "eval": evaluate,
+    "detect": detect,
+    "export": export,
     "check": check,
     "report": report,
     "study": study,

@@ -7,8 +7,9 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import mxnet as mx
 import numpy as np
@@ -35,6 +36,7 @@ from gan_kd.recipe import Eval, Recipe, recipe_hash
 SPEED_BATCH = 8  # images a pass for images_per_s
 SAMPLES = 12  # images of which eval.json keeps the detections
 EVERY = 3  # of these, one in three with its attention maps
+Detect = Callable[[NDArray], NDArray]  # images (N, 3, S, S) -> (N, K, 6) x0, y0, x1, y1, class, score
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,26 @@ def evaluate(
     """
     check_finite(detector)
     detector.hybridize(static_alloc=True)
+    return measure(partial(detect_rows, detector), dataset, contexts, eval_config, size, num_workers, progress, policy)
+
+
+def measure(
+    detect: Detect,
+    dataset: DetectionDataset,
+    contexts: Sequence[mx.Context],
+    eval_config: Eval,
+    size: int,
+    num_workers: int,
+    progress: bool = True,
+    policy: WorkerPolicy = WorkerPolicy(),  # noqa: B008  (immutable)
+) -> Evaluation:
+    """The same for anything that detects: `detect` as `detect_rows`, on the context of its images."""
     found = []
     hidden = no_bar() if progress else True
     with tqdm(total=len(dataset), unit="image", desc="evaluating", disable=hidden, leave=False) as bar:
-        for index, rows in _detect(detector, dataset, contexts, eval_config.batch_size, size, num_workers, policy):
+        for index, rows in detect_all(detect, dataset, contexts, eval_config.batch_size, size, num_workers, policy):
             record = dataset.records[index]
-            found.append(_in_image(rows, record, size, len(dataset.classes)))
+            found.append(in_image(rows, record, size, len(dataset.classes)))
             bar.update()
     result = count(dataset, found, eval_config)
     return Evaluation(result.map, result.ap, result.summary, found)
@@ -92,14 +108,14 @@ def check_finite(detector: Detector) -> None:
             raise RunError(f"the network's '{name}' holds nan or infinite values: its training diverged")
 
 
-def _detect(
-    detector: Detector,
+def detect_all(
+    detect: Detect,
     dataset: DetectionDataset,
     contexts: Sequence[mx.Context],
     batch_size: int,
     size: int,
     num_workers: int,
-    policy: WorkerPolicy,
+    policy: WorkerPolicy = WorkerPolicy(),  # noqa: B008  (immutable)
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(index, (K, 6) x0, y0, x1, y1, class, score in input px) of each record in order; padding has class -1.
 
@@ -113,7 +129,7 @@ def _detect(
     pending: tuple[list[NDArray], np.ndarray] | None = None
     with Loader(dataset, ValTransform(size), batch_size, num_workers, 0, train=False, policy=policy) as loader:
         for batch in loader.epoch(0):
-            outputs = [_rows(detector, part) for part in split(batch.images, contexts) if len(part)]
+            outputs = [detect(part) for part in split(batch.images, contexts) if len(part)]
             if pending is not None:
                 yield from read(*pending)
             pending = outputs, batch.indices
@@ -121,13 +137,13 @@ def _detect(
         yield from read(*pending)
 
 
-def _rows(detector: Detector, images: NDArray) -> NDArray:
+def detect_rows(detector: Detector, images: NDArray) -> NDArray:
     """(N, K, 6) x0, y0, x1, y1, class, score of images on one device: one array to copy, not three."""
     ids, scores, boxes = detector(images)
     return nd.concat(boxes, ids, scores, dim=2)
 
 
-def _in_image(rows: np.ndarray, record: Record, size: int, num_classes: int) -> np.ndarray:
+def in_image(rows: np.ndarray, record: Record, size: int, num_classes: int) -> np.ndarray:
     """Detections (K, 6) in input px -> those in use, in pixels of the image, cut off at its last ones.
 
     AP is counted there, as the devkit does; GluonCV's script counts in input px, where the one pixel that VOC
@@ -169,7 +185,7 @@ def measure_speed(
 
     def seconds() -> float:
         start = time.perf_counter()
-        _rows(detector, images).asnumpy()
+        detect_rows(detector, images).asnumpy()
         return time.perf_counter() - start
 
     seconds()  # the first pass compiles and allocates

@@ -132,7 +132,7 @@ def build_distillers(
 
 
 def describe(recipe: Recipe, network: str, detector: Detector) -> dict[str, Any]:
-    """What best.json says of a network's architecture."""
+    """What best.params and best.json say of a network, enough to build it and detect with it."""
     own = network in ("teacher", "baseline") or recipe.distill.head == "student"
     backbone = recipe.teacher.backbone if network == "teacher" else recipe.student.backbone
     return {
@@ -144,6 +144,9 @@ def describe(recipe: Recipe, network: str, detector: Detector) -> dict[str, Any]
         "head_backbone": backbone if own else recipe.teacher.backbone,
         "adapters": detector.adapters is not None,
         "adapter": recipe.distill.adapter,
+        "nms": recipe.eval.nms,
+        "nms_topk": recipe.eval.nms_topk,
+        "post_nms": recipe.eval.post_nms,
     }
 
 

@@ -1,4 +1,4 @@
-"""A trained detector as two files: the weights (best.params) and beside them what they are (best.json)."""
+"""A trained detector: the weights and what they are (best.params), and the latter to read (best.json) beside them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from gan_kd.data.dataset import class_names, distinct
+from gan_kd.engine import description
 from gan_kd.errors import UsageError
 from gan_kd.files import sha256, write_file
 from gan_kd.models import weights, zoo
 from gan_kd.models.adapter import Adapters
 from gan_kd.models.ssd import Detector, join, split
 from gan_kd.recipe import Eval, Recipe
+from gan_kd.recipe.convert import build
 from gan_kd.untrusted import read_json
 
 _MAGIC = b"\x12\x01" + bytes(6)  # of a list of arrays, as MXNet writes it
@@ -23,6 +25,7 @@ _NETWORK_KEYS = {
     "adapters": bool, "sha256": str,
 }  # fmt: skip
 _ADAPTERS = ("linear", "relu")
+_SUPPRESSION = ("nms", "nms_topk", "post_nms")  # knobs of Eval; files older than this lack them
 
 
 def build_detector(
@@ -56,18 +59,19 @@ def build_detector(
 
 
 def save_detector(detector: Detector, path: Path, meta: Mapping[str, Any]) -> None:
-    """Write the weights to `path` and `meta` with their sha256 beside them (best.params, best.json).
+    """Write the weights and `meta` to `path`, and `meta` with the file's sha256 beside it (best.params, best.json).
 
-    meta: what the network is (network, backbone, size, classes, head, head_backbone, adapters, adapter) and where it
-    comes from. Both old files stay whole if either cannot be written (RunError). A crash between the two
-    renames leaves the new weights without a description, never with a wrong one.
+    meta: what the network is (network, backbone, size, classes, head, head_backbone, adapters, adapter, nms, nms_topk,
+    post_nms) and where it comes from. Both old files stay whole if either cannot be written (RunError). A crash
+    between the two renames leaves the new weights without best.json, never with a wrong one.
     """
     sidecar = path.with_suffix(".json")
 
-    def fill(description: Path) -> None:
+    def fill(beside: Path) -> None:
         def fill_weights(target: Path) -> None:
             weights.fill(detector.weights(), target)
-            description.write_text(json.dumps({**meta, "sha256": sha256(target)}, indent=1) + "\n")
+            description.append(target, meta)
+            beside.write_text(json.dumps({**meta, "sha256": sha256(target)}, indent=1) + "\n")
             sidecar.unlink(missing_ok=True)
 
         write_file(path, fill_weights)
@@ -80,8 +84,8 @@ def load_detector(
 ) -> tuple[Detector, dict[str, Any]]:
     """The detector in a params file, on the CPU, and what is known of it (the keys of best.json).
 
-    With a description beside the file (as `save_detector` writes it) the file must be the one described and
-    fit the recipe, if that is given, and the classes of its data, if these are. Without one, the recipe's
+    With a description beside the file or in it (as `save_detector` writes them) the file must be the one described
+    and fit the recipe, if that is given, and the classes of its data, if these are. Without one, the recipe's
     networks are tried: teacher, student with its own head (called baseline), student with the teacher's head
     (called distilled); GluonCV's own files are read so. UsageError: no such file, truncated or changed, not a
     params file, or of another network.
@@ -90,7 +94,11 @@ def load_detector(
         raise UsageError(f"{path}: no such file; trained weights lie in runs/RECIPE/SEED/NETWORK/best.params")
     sidecar = path.with_suffix(".json")
     if sidecar.is_file():
-        meta = _read_description(sidecar)
+        meta = _checked(sidecar, _read_description(sidecar))
+    else:
+        within = description.read(path)
+        meta = within and _checked(path, {**within, "sha256": sha256(path)})
+    if meta is not None:
         if classes is not None:
             require_classes(path, meta, classes)
         return _load_described(path, meta, recipe)
@@ -108,20 +116,24 @@ def require_classes(path: Path, meta: Mapping[str, Any], classes: Sequence[str])
         )
 
 
-def _read_description(sidecar: Path) -> dict[str, Any]:
+def _read_description(sidecar: Path) -> Any:
     try:
-        meta = read_json(sidecar)
+        return read_json(sidecar)
     except (OSError, ValueError) as error:
         raise UsageError(f"{sidecar}: not JSON ({error}); copy it and its .params file again") from error
+
+
+def _checked(file: Path, meta: Any) -> dict[str, Any]:
+    """A description as it stands in `file`; UsageError where it is none."""
     missing = [key for key in _NETWORK_KEYS if not isinstance(meta, dict) or key not in meta]
     if missing:
-        raise UsageError(f"{sidecar}: it does not describe a network ({', '.join(missing)} missing)")
+        raise UsageError(f"{file}: it does not describe a network ({', '.join(missing)} missing)")
     wrong = [key for key, kind in _NETWORK_KEYS.items() if type(meta[key]) is not kind]
     if meta.get("adapter", _ADAPTERS[0]) not in _ADAPTERS:  # absent in files older than the choice
         wrong.append("adapter")
     if wrong:
-        raise UsageError(f"{sidecar}: it does not describe a network ({wrong[0]} is {meta[wrong[0]]!r})")
-    distinct([str(name) for name in meta["classes"]], str(sidecar))
+        raise UsageError(f"{file}: it does not describe a network ({wrong[0]} is {meta[wrong[0]]!r})")
+    distinct([str(name) for name in meta["classes"]], str(file))
     return meta
 
 
@@ -144,7 +156,8 @@ def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> 
                 f"add --set data.size={meta['size']}"
             )
     teacher = meta["head_backbone"] if meta["head"] == "teacher" else None
-    measured = recipe.eval if recipe is not None else None
+    own = {key: meta[key] for key in _SUPPRESSION if key in meta}
+    measured = recipe.eval if recipe is not None else build(Eval, own, str(path))
     adapter = meta.get("adapter", _ADAPTERS[0])
     detector = build_detector(meta["backbone"], meta["size"], meta["classes"], teacher, measured, adapter)
     detector.load(path, f"the {meta['network']} {meta['backbone']}")

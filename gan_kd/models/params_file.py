@@ -4,7 +4,8 @@ That parser believes what a file says of itself: a size of -1 ends the process, 
 gigabytes (results/robustness.md). Here every size is held against what is left of the file, and no data is read.
 
 A file is 0x112, 0, and two lists, each behind its length: arrays and names (MXNet 1.9.1, src/ndarray/ndarray.cc,
-NDArray::Save). All numbers are little-endian.
+NDArray::Save). All numbers are little-endian. Ours go on with a description (engine/description.py), up to which MXNet
+reads.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ _MOST_BYTES = 8_000_000_000
 _MOST_ARRAYS = 100_000
 _MOST_AXES = 8
 _LONGEST_NAME = 1000  # bytes
+#: Begins the description behind the arrays.
+MARK = b"\n#gan_kd: "
+_LONGEST_DESCRIPTION = 1_000_000  # bytes
 
 Arrays = Union[dict[str, mx.nd.NDArray], list[mx.nd.NDArray]]
 
@@ -58,8 +62,9 @@ def inspect(path: str | Path) -> dict[str, tuple[int, ...]]:
             raise ValueError(f"it says that it holds {count} arrays")
         shapes = [_array(reader) for _ in range(count)]
         names = _names(reader, count)
-        if reader.left:
-            raise ValueError(f"{reader.left} bytes follow its end")
+        described = len(MARK) < reader.left <= _LONGEST_DESCRIPTION and reader.take(len(MARK)) == MARK
+        if reader.left and not described:
+            raise ValueError("bytes follow its end")
     return dict(zip(names, shapes))
 
 

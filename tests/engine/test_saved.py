@@ -13,6 +13,8 @@ import pytest
 
 from gan_kd.engine.saved import build_detector, load_detector, save_detector
 from gan_kd.errors import RunError, UsageError
+from gan_kd.files import sha256
+from gan_kd.models import zoo
 from gan_kd.recipe import Eval, from_dict
 
 SIZE = 128
@@ -66,27 +68,51 @@ def saved(detectors, tmp_path):
     return path
 
 
+def undescribe(path):
+    """Leave the arrays alone, as GluonCV writes them."""
+    mx.nd.save(str(path), mx.nd.load(str(path)))
+
+
 def detections(detector):
     images = mx.nd.array(np.random.default_rng(0).standard_normal((2, 3, SIZE, SIZE)))
     return np.concatenate([part.asnumpy() for part in detector(images)], axis=2)
 
 
 @pytest.mark.parametrize("network", ["teacher", "baseline", "distilled"])
-@pytest.mark.parametrize("described", [True, False])
+@pytest.mark.parametrize("described", ["beside", "inside", "nowhere"])
 def test_what_was_saved_comes_back(detectors, tmp_path, network, described):
     path = tmp_path / "run" / "best.params"
     save_detector(detectors[network], path, meta(network))
     sidecar = path.with_suffix(".json")
     expected = json.loads(sidecar.read_text())
-    if not described:
+    if described != "beside":
         sidecar.unlink()
+    if described == "nowhere":
+        undescribe(path)
         del expected["map"]
+        expected["sha256"] = sha256(path)
     loaded, found = load_detector(path, recipe())
     np.testing.assert_array_equal(detections(loaded), detections(detectors[network]))
     assert found == expected
     assert sorted(file.name for file in path.parent.iterdir()) == (
-        ["best.json", "best.params"] if described else ["best.params"]
+        ["best.json", "best.params"] if described == "beside" else ["best.params"]
     )
+
+
+def test_a_described_file_loads_into_gluoncvs_network(detectors, saved):
+    net = zoo.build("mobilenet0.25", SIZE, CLASSES)
+    net.load_parameters(str(saved))
+    np.testing.assert_array_equal(detections(net), detections(detectors["baseline"]))
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_suppression_travels_with_the_weights(detectors, tmp_path, alone):
+    path = tmp_path / "best.params"
+    save_detector(detectors["baseline"], path, {**meta("baseline"), "nms": 0.2, "nms_topk": 30, "post_nms": 7})
+    if alone:
+        path.with_suffix(".json").unlink()
+    decoder = load_detector(path)[0].decoder
+    assert (decoder.nms["overlap_thresh"], decoder.nms["topk"], decoder.post_nms) == (0.2, 30, 7)
 
 
 def test_the_kind_of_adapters_comes_back(tmp_path):
@@ -110,7 +136,10 @@ def test_suppression_is_the_recipes(saved):
     assert detections(load_detector(saved, few)[0]).shape == (2, 7, 6)
 
 
-def test_a_changed_file_is_refused(saved):
+@pytest.mark.parametrize("described", ["beside", "inside"])
+def test_a_changed_file_is_refused(saved, described):
+    if described == "inside":
+        saved.with_suffix(".json").unlink()
     content = bytearray(saved.read_bytes())
     content[len(content) // 2] ^= 1
     saved.write_bytes(content)
@@ -118,11 +147,13 @@ def test_a_changed_file_is_refused(saved):
         load_detector(saved, recipe())
 
 
-@pytest.mark.parametrize("described", [True, False])
+@pytest.mark.parametrize("described", ["beside", "inside", "nowhere"])
 def test_a_truncated_file_is_refused(saved, described):
-    saved.write_bytes(saved.read_bytes()[:-100])
-    if not described:
+    if described != "beside":
         saved.with_suffix(".json").unlink()
+    if described == "nowhere":
+        undescribe(saved)
+    saved.write_bytes(saved.read_bytes()[:-100])
     with pytest.raises(UsageError, match="best.params.* truncated"):
         load_detector(saved, recipe())
 
@@ -150,6 +181,7 @@ def test_a_network_of_another_recipe_is_refused(detectors, saved, tmp_path):
     with pytest.raises(UsageError, match="another network, mobilenet0.25; recipe small has .* mobilenet0.75"):
         load_detector(saved, recipe(backbone="mobilenet0.75"))
     saved.with_suffix(".json").unlink()
+    undescribe(saved)
     with pytest.raises(UsageError, match="not hold the weights of .*, the nearest network of recipe small"):
         load_detector(saved, recipe(backbone="mobilenet0.75"))
 
@@ -163,6 +195,7 @@ def test_another_input_size_is_refused(detectors, tmp_path):
 
 def test_a_file_that_says_nothing_needs_a_recipe(saved):
     saved.with_suffix(".json").unlink()
+    undescribe(saved)
     with pytest.raises(UsageError, match="nothing says which network"):
         load_detector(saved)
 

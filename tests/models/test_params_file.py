@@ -76,7 +76,7 @@ def test_cut_anywhere_or_longer(path):
         with pytest.raises(ValueError, match="ends"):
             params_file.inspect(path)
     path.write_bytes(content + b"x")
-    with pytest.raises(ValueError, match="1 bytes follow its end"):
+    with pytest.raises(ValueError, match="bytes follow its end"):
         params_file.inspect(path)
 
 

@@ -1,0 +1,176 @@
+"""Detection in images and videos."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import mxnet as mx
+import numpy as np
+from tqdm import tqdm
+
+from gan_kd.data import images
+from gan_kd.data.files import SUFFIXES, find_images, open_images, without_objects
+from gan_kd.data.transforms import ValTransform
+from gan_kd.detection.pictures import draw
+from gan_kd.detection.results import RESULTS, Results
+from gan_kd.engine.contexts import open_contexts, split
+from gan_kd.engine.evaluate import detect_all, detect_rows, in_image
+from gan_kd.engine.saved import load_detector
+from gan_kd.errors import RunError, UsageError
+from gan_kd.models.ssd import Detector
+
+_FRAMES_PER_S = 25.0  # of a video that does not tell
+
+
+def detect(
+    params: Path,
+    source: Path,
+    out: Path,
+    threshold: float = 0.3,
+    batch_size: int = 8,
+    contexts: Sequence[str] = ("cpu:0",),
+    num_workers: int = 0,
+) -> str:
+    """Detect in an image, each image of a folder, or a video; returns what was done, in a line.
+
+    Into `out` go the pictures, under their names (a video as .mp4), and the boxes scored `threshold` or more, as of
+    `Results`. num_workers: processes that read images; a video is read by this one.
+
+    UsageError for wrong input. RunError where some images cannot be read, when the others are done, or nothing can be
+    written.
+    """
+    files = find_images([source])
+    devices = open_contexts(contexts)
+    detector = load_detector(params)[0]
+    _prepare(out, files[0].parent)
+    detector.collect_params().reset_ctx(devices)
+    detector.hybridize(static_alloc=True)
+    if source.is_file() and source.suffix.lower() not in SUFFIXES and not cv2.haveImageReader(str(source)):
+        return _in_video(detector, devices, source, out, threshold, batch_size)
+    return _in_images(detector, devices, files, out, threshold, batch_size, num_workers)
+
+
+def _prepare(out: Path, source: Path) -> None:
+    if source.resolve() == out.resolve():
+        raise UsageError(f"--out {out} is the folder of the input, which would be overwritten; name another")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"--out {out} cannot be made ({error.strerror}); name another") from error
+    if not os.access(out, os.W_OK):
+        raise RunError(f"--out {out}: no file may be written there; name another")
+
+
+def _in_images(
+    detector: Detector,
+    contexts: Sequence[mx.Context],
+    files: Sequence[Path],
+    out: Path,
+    threshold: float,
+    batch_size: int,
+    num_workers: int,
+) -> str:
+    classes, size = detector.head.classes, detector.extractor.size
+    dataset, problems = open_images(files, classes)
+    results = Results(classes)
+    numbers = _numbers([record.image for record in dataset.records])
+    network = partial(detect_rows, detector)
+    with ThreadPoolExecutor(max(1, num_workers)) as pool:
+        drawn = []
+        found_in = detect_all(network, dataset, contexts, batch_size, size, num_workers)
+        for index, rows in tqdm(found_in, "detecting", len(dataset), unit="image", leave=False, disable=None):
+            record = dataset.records[index]
+            found = _above(in_image(rows, record, size, len(classes)), threshold)
+            results.add({"id": numbers[index], "file_name": record.id}, record.width, record.height, found)
+            drawn.append(pool.submit(_draw, record.image, out, found, classes))
+        for picture in drawn:
+            picture.result()
+    results.save(out)
+    done = f"{len(dataset)} images, {len(results)} detections: {out / RESULTS}"
+    if problems:
+        print(done)
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        raise RunError(f"{len(problems)} of {len(files)} images could not be read; the others are done")
+    return done
+
+
+def _in_video(
+    detector: Detector, contexts: Sequence[mx.Context], file: Path, out: Path, threshold: float, batch_size: int
+) -> str:
+    classes, size = detector.head.classes, detector.extractor.size
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # it says much of what is no video; we say it once
+    video = cv2.VideoCapture(str(file))
+    transform, results, target = ValTransform(size), Results(classes), out / f"{file.stem}.mp4"
+    writer: cv2.VideoWriter | None = None
+    total = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))) or None
+    with tqdm(total=total, desc="detecting", unit="frame", leave=False, disable=None) as bar:
+        for batch in _batches(_frames(video), batch_size):
+            pixels = np.stack([transform(frame)[0] for frame in batch])
+            parts = [detect_rows(detector, part) for part in split(pixels, contexts) if len(part)]
+            for frame, rows in zip(batch, np.concatenate([part.asnumpy() for part in parts])):
+                height, width = frame.shape[:2]
+                number = len(results.images)
+                record = without_objects(f"{file.name}, frame {number}", file, width, height)
+                found = _above(in_image(rows, record, size, len(classes)), threshold)
+                results.add({"id": number + 1, "file_name": file.name, "frame": number}, width, height, found)
+                writer = writer or _writer(target, video, width, height)
+                writer.write(np.ascontiguousarray(draw(frame, found, classes)[..., ::-1]))
+                bar.update()
+    video.release()
+    if writer is None:
+        raise UsageError(f"{file}: neither an image nor a video that OpenCV can read")
+    writer.release()
+    results.save(out)
+    return f"{len(results.images)} frames, {len(results)} detections: {target} and {out / RESULTS}"
+
+
+def _numbers(files: Sequence[Path]) -> list[int]:
+    """The image_id of each: the number in its name, as COCO's images have it, or its place from 1."""
+    stems = [file.stem for file in files]
+    if all(stem.isdecimal() for stem in stems) and len(set(map(int, stems))) == len(stems):
+        return list(map(int, stems))
+    return list(range(1, len(stems) + 1))
+
+
+def _above(found: np.ndarray, threshold: float) -> np.ndarray:
+    return found[found[:, 5] >= threshold]
+
+
+def _draw(file: Path, out: Path, found: np.ndarray, classes: Sequence[str]) -> None:
+    """The image with its detections under its name, with .png behind it where OpenCV may not write its format."""
+    path = out / (file.name if file.suffix.lower() in SUFFIXES else f"{file.name}.png")
+    if not cv2.imwrite(str(path), np.ascontiguousarray(draw(images.read(file), found, classes)[..., ::-1])):
+        raise RunError(f"{path} cannot be written: is the disk full?")
+
+
+def _frames(video: cv2.VideoCapture) -> Iterator[np.ndarray]:
+    """The frames as uint8 RGB (H, W, 3)."""
+    while True:
+        there, frame = video.read()
+        if not there:
+            return
+        yield np.ascontiguousarray(frame[..., ::-1])
+
+
+def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    frames = iter(frames)
+    while batch := list(islice(frames, size)):
+        yield batch
+
+
+def _writer(path: Path, video: cv2.VideoCapture, width: int, height: int) -> cv2.VideoWriter:
+    frames_per_s = video.get(cv2.CAP_PROP_FPS)
+    if not 0 < frames_per_s < 1000:
+        frames_per_s = _FRAMES_PER_S
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), frames_per_s, (width, height))
+    if not writer.isOpened():
+        raise RunError(f"{path} cannot be written: OpenCV cannot open a video there")
+    return writer
