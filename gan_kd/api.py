@@ -1,6 +1,6 @@
-"""The package from Python in a few functions: load, split, distill, evaluate.
+"""The package from Python in five functions: load, split, distill, evaluate, export.
 
-    from gan_kd.api import distill, evaluate, load, split
+    from gan_kd.api import distill, evaluate, export, load, split
 
 MXNet is loaded by the first call, not by the import. Mistakes are `gan_kd.errors.UserError`, as on the command line.
 """
@@ -156,3 +156,11 @@ def evaluate(detector: TrainedDetector, recipe: AnyRecipe | None = None, overrid
     network.collect_params().reset_ctx(contexts)
     measured = join(network.extractor, network.head, network.adapters, how.nms, how.nms_topk, how.post_nms)
     return evaluate(measured, dataset, contexts, how, detector.size, asked.train.num_workers)
+
+
+def export(detector: TrainedDetector, out: str | Path, formats: Sequence[str] = ("mxnet", "onnx")) -> dict[str, Any]:
+    """Write a detector into a folder in forms for products, checked against it; returns what export.json then holds."""
+    compat.set_default_threads()
+    from gan_kd.export.run import export
+
+    return export(detector.params, Path(out), formats)
