@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gan_kd.api import TrainedDetector, distill, evaluate, load, split
+from gan_kd.api import TrainedDetector, distill, evaluate, export, load, split
 from gan_kd.data import demo
 from gan_kd.data.dataset import open_split
 from gan_kd.data.images import read
@@ -72,6 +72,12 @@ def test_a_students_environment_names_the_script_that_made_it(student):
 
 
 @pytest.mark.slow
+def test_a_student_is_exported(student, tmp_path):
+    assert export(student, tmp_path)["onnx"]["scores"] < 1e-4
+    assert {"distilled-symbol.json", "distilled-0000.params"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.slow
 def test_evaluation_takes_a_recipe_itself_and_overrides(student):
     recipe = load_recipe(student.params.parents[1] / "recipe.yaml")
     assert evaluate(student, recipe).map == evaluate(student).map
@@ -104,8 +110,10 @@ def test_a_gluoncv_network_is_split():
 
 
 def test_a_file_without_a_description_needs_a_recipe(params, small, tmp_path):
+    import mxnet as mx
+
     alone = tmp_path / "alone.params"
-    alone.write_bytes(params.read_bytes())
+    mx.nd.save(str(alone), mx.nd.load(str(params)))
     with pytest.raises(UsageError, match="nothing says which network it holds"):
         load(alone)
     teacher = load(alone, load_recipe("demo", small))

@@ -27,7 +27,10 @@ def append(path: Path, meta: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """The description in a file, None where it has none. UsageError where the file was changed since."""
+    """The description in a file, with the file's sha256 as in best.json; None where it has none.
+
+    UsageError where the file was changed since.
+    """
     if not path.stat().st_size:
         return None  # which cannot be mapped
     with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -40,4 +43,4 @@ def read(path: Path) -> dict[str, Any] | None:
             meta = None
         if not isinstance(meta, dict) or meta.pop("arrays_sha256", None) != hashlib.sha256(content[:end]).hexdigest():
             raise UsageError(f"{path}: truncated or changed since it was saved; copy it again")
-    return meta
+    return {**meta, "sha256": sha256(path)}

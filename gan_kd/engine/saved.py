@@ -93,12 +93,10 @@ def load_detector(
     if not path.is_file():
         raise UsageError(f"{path}: no such file; trained weights lie in runs/RECIPE/SEED/NETWORK/best.params")
     sidecar = path.with_suffix(".json")
-    if sidecar.is_file():
-        meta = _checked(sidecar, _read_description(sidecar))
-    else:
-        within = description.read(path)
-        meta = within and _checked(path, {**within, "sha256": sha256(path)})
-    if meta is not None:
+    beside = sidecar.is_file()
+    found = _read_description(sidecar) if beside else description.read(path)
+    if beside or found is not None:
+        meta = _checked(sidecar if beside else path, found)
         if classes is not None:
             require_classes(path, meta, classes)
         return _load_described(path, meta, recipe)
