@@ -108,7 +108,7 @@ def test_backbones_and_zoo_weights_are_those_of_the_libraries() -> None:
 
     from gan_kd.models import zoo  # imports mxnet
 
-    assert set(schema.FIRST_STRIDE) == set(zoo.backbones())
+    assert {*schema.FIRST_STRIDE, *backbones.BY_STRIDE} == set(zoo.backbones())
     known = {f"ssd_{px}_{backbone}_{data}" for data, pairs in schema.ZOO_WEIGHTS.items() for px, backbone in pairs}
     assert known == {name for name in model_store._model_sha1 if name.startswith("ssd_") and "int8" not in name}
 

@@ -65,8 +65,9 @@ def evaluate(
 ) -> Evaluation:
     """Run a detector, whose parameters are on `contexts`, over a split and count its AP.
 
-    size: side of the square network input, px. progress: show a bar. The detector is compiled for this;
-    whoever trains its parts compiles them again. RunError where a weight or a detection is nan or infinite.
+    size: side of the square network input, px. progress: show a bar. The detector is compiled for this
+    and not after it; whoever trains its parts compiles them again. RunError where a weight or a detection is nan or
+    infinite.
     """
     check_finite(detector)
     detector.hybridize(static_alloc=True)
@@ -77,6 +78,7 @@ def evaluate(
             record = dataset.records[index]
             found.append(_in_image(rows, record, size, len(dataset.classes)))
             bar.update()
+    detector.hybridize(False)  # what it was compiled to keeps its memory: while training goes on, too
     result = count(dataset, found, eval_config)
     return Evaluation(result.map, result.ap, result.summary, found)
 

@@ -15,6 +15,7 @@ import numpy as np
 from gan_kd.data.check import preflight
 from gan_kd.data.loader import Loader
 from gan_kd.data.transforms import TrainTransform
+from gan_kd.distill import custom
 from gan_kd.distill.base import Distiller
 from gan_kd.engine import checkpoint
 from gan_kd.engine.arrays import average_statistics, prefixed, set_values, stripped, values
@@ -24,6 +25,7 @@ from gan_kd.engine.evaluate import evaluate, evaluate_params
 from gan_kd.engine.files import write_json
 from gan_kd.engine.folder import commit, open_folder
 from gan_kd.engine.logs import MetricsFile, close_log, log, log_to
+from gan_kd.engine.memory import check_memory, release_memory
 from gan_kd.engine.networks import (
     build_distillers,
     build_student,
@@ -48,10 +50,11 @@ def train(recipe: Recipe, prefix: Path, resume: bool) -> Path | None:
     UsageError or RunError, one sentence, for everything that a user can mend.
     """
     folder = prefix / recipe.name / str(recipe.train.seed)
-    contexts, data, _ = _all_of(
+    contexts, data, *_ = _all_of(
         lambda: open_contexts(recipe.train.contexts),
         lambda: preflight(recipe.data),
         lambda: fetch_weights(recipe),
+        lambda: custom.load_all(recipe),
     )
     images = len(data[0])
     if recipe.train.batch_size > images:  # before the folder is made: the next try is then no second run
@@ -59,8 +62,10 @@ def train(recipe: Recipe, prefix: Path, resume: bool) -> Path | None:
             f"train.batch_size {recipe.train.batch_size} is more than the {images} training images of "
             f"{recipe.data.root}; lower it with --batch-size"
         )
+    memory = check_memory(recipe, data[0].classes, contexts)
     with open_folder(folder, recipe, resume), contextlib.closing(_Run(recipe, folder, contexts, data)) as run:
         log_to(folder / "train.log")
+        log.info("memory: %s", memory)
         try:
             run.all_stages()
             return run.finish()
@@ -125,6 +130,8 @@ class _Run:
                 if index < self.progress.stage:
                     continue
                 if stage.trains != trained:
+                    networks = None  # the memory of one stage's networks is the next one's
+                    release_memory()
                     networks, trained = self._build(stage), stage.trains
                 assert networks is not None
                 self._stage(name, stage, networks, stop)
