@@ -18,6 +18,7 @@ from mxnet.gluon import Constant, HybridBlock
 
 from gan_kd.data import workers
 from gan_kd.engine.available import free_memory
+from gan_kd.engine.evaluate import SPEED_BATCH
 from gan_kd.engine.loss import MultiBoxLoss
 from gan_kd.errors import UsageError
 from gan_kd.models import zoo
@@ -176,6 +177,7 @@ class _Stage:
     def __call__(self, batch_size: int) -> Estimate:
         recipe = self.recipe
         share, measured = (-(-batch // self.devices) for batch in (batch_size, recipe.eval.batch_size))
+        measured = max(measured, SPEED_BATCH)
         activations = max(share * self.training, measured * self.evaluation)
         slots = workers._SLOTS if recipe.train.num_workers else 1
         batches = batch_size * self._sample() + recipe.eval.batch_size * FLOAT * math.prod(self.trained.image)

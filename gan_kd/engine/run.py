@@ -259,10 +259,12 @@ class _Run:
 
     def finish(self) -> Path:
         """Evaluate the best parameters of every network, write the report, print the last lines."""
+        self.teacher = None
         lines = []
         for network in ("teacher", "baseline", "control", "distilled"):
             best = self.folder / network / "best.params"
             if best.exists():
+                release_memory()
                 result = evaluate_params(self.recipe, best, self.contexts, self.val_set)
                 write_json(self.folder / network / "eval.json", {**result, "last_map": self._last_map(network)})
                 lines.append(f"{network} mAP={result['map']:.2f}")
