@@ -20,6 +20,7 @@ from gan_kd.data.dataset import DetectionDataset, Record, open_split
 from gan_kd.data.loader import Loader
 from gan_kd.data.transforms import ValTransform
 from gan_kd.engine.attention import attention_maps
+from gan_kd.engine.available import release_memory
 from gan_kd.engine.contexts import split
 from gan_kd.engine.folder import commit, machine
 from gan_kd.engine.saved import load_detector
@@ -78,7 +79,8 @@ def evaluate(
             record = dataset.records[index]
             found.append(_in_image(rows, record, size, len(dataset.classes)))
             bar.update()
-    detector.hybridize(False)  # what it was compiled to keeps its memory: while training goes on, too
+    detector.hybridize(False)  # what it was compiled to would keep its memory while training goes on
+    release_memory()
     result = count(dataset, found, eval_config)
     return Evaluation(result.map, result.ap, result.summary, found)
 

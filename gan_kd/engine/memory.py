@@ -6,9 +6,6 @@ GPUs, whose kernels choose workspaces of their own, nothing was measured.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +26,7 @@ from gan_kd.models.ssd import split
 from gan_kd.recipe import Optimizer, Recipe, Stage, Student, Teacher
 
 GB = 10**9
-_LIBRARIES = 330e6  # of a process with MXNet, GluonCV, OpenCV, what the heap does not give back, and the report
+_LIBRARIES = 400e6  # of a process with MXNet, GluonCV, OpenCV, what the heap does not give back, and the report
 _WORKER = 80e6  # of a loader's process, with NumPy and OpenCV
 # MXNet's plan of a graph does not fill every gap: its memory over what is kept for backward, over the gradients that
 # are alive at a time, and over what is alive in a pass without gradients.
@@ -213,11 +210,3 @@ def _weights(block: HybridBlock) -> float:
     """Bytes of its parameters."""
     parameters = block.collect_params().values()
     return float(sum(FLOAT * math.prod(p.shape) for p in parameters if not isinstance(p, Constant)))
-
-
-def release_memory() -> None:
-    """Give back what nobody uses: Gluon's blocks are cycles, and freed maps stay in the C library's heap."""
-    gc.collect()
-    mx.nd.waitall()
-    with contextlib.suppress(OSError, AttributeError):  # another C library than GNU's
-        ctypes.CDLL(None).malloc_trim(0)

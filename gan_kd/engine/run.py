@@ -19,13 +19,14 @@ from gan_kd.distill import custom
 from gan_kd.distill.base import Distiller
 from gan_kd.engine import checkpoint
 from gan_kd.engine.arrays import average_statistics, prefixed, set_values, stripped, values
+from gan_kd.engine.available import release_memory
 from gan_kd.engine.board import Board
 from gan_kd.engine.contexts import open_contexts
 from gan_kd.engine.evaluate import evaluate, evaluate_params
 from gan_kd.engine.files import write_json
 from gan_kd.engine.folder import commit, open_folder
 from gan_kd.engine.logs import MetricsFile, close_log, log, log_to
-from gan_kd.engine.memory import check_memory, release_memory
+from gan_kd.engine.memory import check_memory
 from gan_kd.engine.networks import (
     build_distillers,
     build_student,
