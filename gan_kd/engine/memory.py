@@ -27,7 +27,7 @@ from gan_kd.recipe import Optimizer, Recipe, Stage, Student, Teacher
 
 GB = 10**9
 _LIBRARIES = 400e6  # of a process with MXNet, GluonCV, OpenCV, what the heap does not give back, and the report
-_WORKER = 80e6  # of a loader's process, with NumPy and OpenCV
+_WORKER = 70e6  # of a loader's process, with NumPy and OpenCV
 # MXNet's plan of a graph does not fill every gap: its memory over what is kept for backward, over the gradients that
 # are alive at a time, and over what is alive in a pass without gradients.
 _KEPT, _GRADIENTS, _FORWARD = 1.2, 1.5, 2.0
