@@ -19,20 +19,21 @@ import numpy as np
 from gan_kd import compat  # noqa: F401  (before MXNet)
 
 STEPS, EVERY, SETTLED = 500, 10, 100  # steps in all, between samples, before the slope begins
+EVALUATED = 20  # steps between evaluations: the C library's heap needs some to take its final size
 SIZE, BATCH, WORKERS = 128, 8, 2
 
 
 def measure(steps: int = STEPS, every: int = EVERY, settled: int = SETTLED) -> dict[str, Any]:
     """Resident bytes every so many steps, and what least squares say of those after the first `settled`, for JSON.
 
-    The loss is SSD's, the adversary's and cosine attention's; after every `settled` steps the student is evaluated.
+    The loss is SSD's, the adversary's and cosine attention's; after every `EVALUATED` steps the student is evaluated.
     """
-    command = [sys.executable, "-m", "gan_kd.benchmark.memory", json.dumps([steps, every, settled])]
+    command = [sys.executable, "-m", "gan_kd.benchmark.memory", json.dumps([steps, every])]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2])
     if done.returncode:
         raise RuntimeError(f"the training failed:\n{done.stderr}")
     samples: dict[str, list[int]] = json.loads(done.stdout.splitlines()[-1])
-    return {**samples, "settled": settled, **fit(samples["step"], samples["bytes"], settled)}
+    return {**samples, "settled": settled, "evaluated": EVALUATED, **fit(samples["step"], samples["bytes"], settled)}
 
 
 def fit(steps: Sequence[int], sizes: Sequence[int], settled: int) -> dict[str, float]:
@@ -42,7 +43,7 @@ def fit(steps: Sequence[int], sizes: Sequence[int], settled: int) -> dict[str, f
     return {"bytes a step": float(np.polyfit(x, y, 1)[0]), "growth": float(y[-1] - y[0])}
 
 
-def _samples(steps: int, every: int, settled: int) -> dict[str, list[int]]:
+def _samples(steps: int, every: int) -> dict[str, list[int]]:
     import mxnet as mx
 
     from gan_kd.benchmark.evaluation import test_set
@@ -83,7 +84,7 @@ def _samples(steps: int, every: int, settled: int) -> dict[str, list[int]]:
                     mx.nd.waitall()
                     found["step"].append(number)
                     found["bytes"].append(resident())
-                if number % settled == 0:
+                if number % EVALUATED == 0:
                     evaluate(networks.detector, few, contexts, Eval(batch_size=BATCH), SIZE, WORKERS, progress=False)
                     networks.hybridize()
     return found

@@ -202,7 +202,7 @@ def memory(measured: Mapping[str, Any]) -> list[Block]:
     return [
         Text(
             f"Resident memory of the training process over {steps[-1]} adversarial steps, cosine attention included, "
-            f"with loader workers and an evaluation after every {measured['settled']} steps: "
+            f"with loader workers and an evaluation after every {measured['evaluated']} steps: "
             f"{measured['bytes a step'] / 1024:+.2f} KiB a step by least squares after the first "
             f"{measured['settled']}, {measured['growth'] / 2**20:+.1f} MiB from the first of these samples to the last."
         ),

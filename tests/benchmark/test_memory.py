@@ -15,7 +15,8 @@ def test_the_fit_finds_the_slope_after_the_start():
     assert found["bytes a step"] == pytest.approx(2048)
     assert found["growth"] == pytest.approx(2048 * 190)
     shown = "\n".join(
-        block.markdown() for block in page.memory({"step": steps, "bytes": sizes, "settled": 100, **found})
+        block.markdown()
+        for block in page.memory({"step": steps, "bytes": sizes, "settled": 100, "evaluated": 20, **found})
     )
     assert "+2.00 KiB a step" in shown and "| 10 | 953.7 |" in shown
 
