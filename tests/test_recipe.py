@@ -13,7 +13,7 @@ import yaml
 
 from gan_kd import recipe as recipes
 from gan_kd.errors import UsageError
-from gan_kd.recipe import Recipe, load, recipe_hash, schema, to_yaml
+from gan_kd.recipe import Recipe, backbones, load, recipe_hash, schema, to_yaml
 from gan_kd.recipe.load import SHIPPED
 from gan_kd.report.published import TABLES
 from gan_kd.study.load import load as load_study
@@ -108,9 +108,22 @@ def test_backbones_and_zoo_weights_are_those_of_the_libraries() -> None:
 
     from gan_kd.models import zoo  # imports mxnet
 
-    assert set(schema.FIRST_STRIDE) == set(zoo.backbones())
+    assert {*schema.FIRST_STRIDE, *backbones.BY_STRIDE} == set(zoo.backbones())
     known = {f"ssd_{px}_{backbone}_{data}" for data, pairs in schema.ZOO_WEIGHTS.items() for px, backbone in pairs}
     assert known == {name for name in model_store._model_sha1 if name.startswith("ssd_") and "int8" not in name}
+
+
+def test_a_pair_and_a_distiller_of_ones_own_read_back_equal() -> None:
+    recipe = load(
+        MAIN,
+        [
+            "student={backbone: mobilenetv3_small, taps: [a, b]}",
+            "stages.adversarial.distillers=[gan, my.methods.Own]",
+            "distill.custom={my.methods.Own: {weight: 2.0, layers: [1, 2], kind: l1}}",
+        ],
+    )
+    assert recipe.distill.custom["my.methods.Own"] == {"weight": 2.0, "layers": [1, 2], "kind": "l1"}
+    assert recipes.from_dict(yaml.safe_load(to_yaml(recipe))) == recipe
 
 
 def test_every_knob_is_documented() -> None:
@@ -238,6 +251,13 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ("data.classes=vocs", "data.classes vocs is neither a file nor a known word (did you mean voc?)"),
         ("stages.adversarial.distillers=[gann]",
          "stages.adversarial.distillers[0] cannot be gann (did you mean gan?)"),
+        ("stages.adversarial.distillers=[my.own-method]", "your own is written package.module.Class"),
+        ("distill.custom={my.methods.Own: {weight: 2}}",
+         "distill.custom has arguments of my.methods.Own, which no stage has"),
+        ("distill.custom={my.methods.Own: {weight: {a: 1}}}",
+         "distill.custom.my.methods.Own.weight has to be an argument's name with a text, a number or a list"),
+        ("student.taps=relu22_fwd", "student.taps has to be a list, not relu22_fwd"),
+        ("student.taps=[relu22_fwd, relu22_fwd]", "student.taps names relu22_fwd twice"),
         ("train.seed", "write KEY=VALUE"),
         ("train.seed=[", "--set train.seed=[: the value is not YAML"),
         # wrong types

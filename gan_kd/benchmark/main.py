@@ -22,8 +22,8 @@ BENCHMARKS = {
     "eval": "evaluation",
     "accuracy": "accuracy",
 }
-#: Measures no ratio: `grow(rounds)` of gan_kd.benchmark.growth gives a table.
-GROWTH = "growth"
+#: Measure no ratio: `grow(rounds)` of gan_kd.benchmark.growth and `measure()` of gan_kd.benchmark.memory give tables.
+GROWTH, MEMORY = "growth", "memory"
 
 
 def main(argv: list[str]) -> int:
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="scripts/benchmark.py",
         description="Time this project and its rivals in turn: ratios, their aims, and where the time goes.",
     )
-    names = (*BENCHMARKS, GROWTH)
+    names = (*BENCHMARKS, GROWTH, MEMORY)
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--rounds", type=int, default=5, help="how often all are timed in turn (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the ratios there")
@@ -63,12 +63,12 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
 
     records = page.open_records(arguments.out) if arguments.out else {}
     results: list[Result] = []
-    for name in arguments.only or (*BENCHMARKS, GROWTH):
+    for name in arguments.only or (*BENCHMARKS, GROWTH, MEMORY):
         module = importlib.import_module(f"gan_kd.benchmark.{BENCHMARKS.get(name, name)}")
-        if name == GROWTH:
-            grown = module.grow(arguments.rounds)
-            print("\n\n".join(block.markdown() for block in page.growth(grown)), flush=True)
-            records[GROWTH] = {"growth": grown, "environment": page.environment(command)}
+        if name in (GROWTH, MEMORY):
+            table = module.grow(arguments.rounds) if name == GROWTH else module.measure()
+            print("\n\n".join(block.markdown() for block in page.TABLES[name](table)), flush=True)
+            records[name] = {name: table, "environment": page.environment(command)}
             continue
         for result in module.run(arguments.rounds):
             results.append(result)

@@ -9,7 +9,7 @@ import dataclasses
 import datetime
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ DATA, PAGE, PLOT = "benchmark.json", "benchmark.md", "benchmark.png"
 PACKAGES = ("mxnet", "gluoncv", "numpy", "opencv-python-headless", "opencv-python", "torch")
 GIB = 2**30
 
-Records = dict[str, dict[str, Any]]  # by key: "result" (or "growth") and "environment"
+Records = dict[str, dict[str, Any]]  # by key: "result" (or the name of a table) and "environment"
 
 
 def open_records(folder: Path) -> Records:
@@ -103,9 +103,10 @@ def write(folder: Path, records: Records) -> Path:
         for key, result in results.items():
             blocks += [Section(key), Text(result.what.rstrip(".") + "."), *_details(result)]
             blocks.append(Text(_in_words(records[key]["environment"]), "note"))
-        if "growth" in records:
-            blocks += [Section("Growth"), *growth(records["growth"]["growth"])]
-            blocks.append(Text(_in_words(records["growth"]["environment"]), "note"))
+        for name, table in TABLES.items():
+            if name in records:
+                blocks += [Section(name.capitalize()), *table(records[name][name])]
+                blocks.append(Text(_in_words(records[name]["environment"]), "note"))
         page = folder / PAGE
         page.write_text("\n\n".join(["# Speed", *(block.markdown() for block in blocks)]) + "\n", encoding="utf-8")
     except OSError as error:
@@ -192,6 +193,25 @@ def growth(grown: Mapping[str, Any]) -> list[Block]:
             "rrrrrr",
         ),
     ]
+
+
+def memory(measured: Mapping[str, Any]) -> list[Block]:
+    """The slope of resident memory in words, and its samples, ten of them."""
+    steps, sizes = measured["step"], measured["bytes"]
+    chosen = range(0, len(steps), max(1, len(steps) // 10))
+    return [
+        Text(
+            f"Resident memory of the training process over {steps[-1]} adversarial steps, cosine attention included, "
+            f"with loader workers and an evaluation after every {measured['evaluated']} steps: "
+            f"{measured['bytes a step'] / 1024:+.2f} KiB a step by least squares after the first "
+            f"{measured['settled']}, {measured['growth'] / 2**20:+.1f} MiB from the first of these samples to the last."
+        ),
+        Table(["step", "MiB"], [[str(steps[k]), f"{sizes[k] / 2**20:.1f}"] for k in chosen], "rr"),
+    ]
+
+
+#: Of what measures no ratio, by name in the command line and in the file.
+TABLES: dict[str, Callable[[Mapping[str, Any]], list[Block]]] = {"growth": growth, "memory": memory}
 
 
 def _results(records: Records) -> dict[str, Result]:

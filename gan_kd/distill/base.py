@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import mxnet as mx
 from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
 from gan_kd.engine.optim import Position
 
 Maps = list[NDArray]
+
+
+class Compared(NamedTuple):
+    """What a distiller knows of the maps before it sees any."""
+
+    #: Of each pair of maps, C_k and S_k; a student's map has the teacher's channels, by its adapter.
+    channels: list[int]
+    sizes: list[int]
+    #: The devices, on which a distiller's own parameters have to be.
+    contexts: tuple[mx.Context, ...]
 
 
 class Distiller:
@@ -20,6 +32,7 @@ class Distiller:
     n being the samples of the batch that lie on one device.
     """
 
+    #: Of its arrays in a checkpoint; no two distillers of a stage share it.
     name = ""
     #: Epochs before the stage's own in which only `update` runs and the student stands still.
     warmup_epochs = 0

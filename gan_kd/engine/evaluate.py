@@ -23,6 +23,7 @@ from gan_kd.data.loader import Loader, worker_policy
 from gan_kd.data.transforms import ValTransform
 from gan_kd.data.workers import WorkerPolicy
 from gan_kd.engine.attention import attention_maps
+from gan_kd.engine.available import release_memory
 from gan_kd.engine.contexts import split
 from gan_kd.engine.folder import commit, machine
 from gan_kd.engine.saved import load_detector, require_classes
@@ -71,12 +72,16 @@ def evaluate(
     """Run a detector, whose parameters are on `contexts`, over a split and count its AP.
 
     size: side of the square network input, px. progress: show a bar. policy: for loader workers that fail. The
-    detector is compiled for this; whoever trains its parts compiles them again. RunError where a weight or a
-    detection is nan or infinite.
+    detector is compiled for this and not after it; whoever trains its parts compiles them again. RunError where a
+    weight or a detection is nan or infinite.
     """
     check_finite(detector)
     detector.hybridize(static_alloc=True)
-    return measure(partial(detect_rows, detector), dataset, contexts, eval_config, size, num_workers, progress, policy)
+    detect = partial(detect_rows, detector)
+    result = measure(detect, dataset, contexts, eval_config, size, num_workers, progress, policy)
+    detector.hybridize(False)  # what it was compiled to would keep its memory while training goes on
+    release_memory()
+    return result
 
 
 def measure(

@@ -9,7 +9,8 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
-from gan_kd.distill.base import Distiller
+from gan_kd.distill import custom
+from gan_kd.distill.base import Compared, Distiller
 from gan_kd.distill.cosine_attention import CosineAttention
 from gan_kd.distill.feature_imitation import FeatureImitation
 from gan_kd.distill.gan import GanDistiller
@@ -73,7 +74,7 @@ def build_teacher(recipe: Recipe, classes: Sequence[str]) -> Detector:
     if teacher.weights == "zoo":
         net = zoo.load_zoo_detector(zoo_name(recipe))
     else:
-        net = zoo.build(teacher.backbone, size, classes, teacher.init)
+        net = zoo.build(teacher.backbone, size, classes, teacher.init, taps=teacher.taps)
     return _detector(recipe, *split(net))
 
 
@@ -86,7 +87,8 @@ def build_student(recipe: Recipe, classes: Sequence[str], network: str, teacher:
     serve the distillers alone.
     """
     seed_everything(recipe.train.seed)
-    extractor, head = split(zoo.build(recipe.student.backbone, recipe.data.size, classes, recipe.student.init))
+    student = recipe.student
+    extractor, head = split(zoo.build(student.backbone, recipe.data.size, classes, student.init, taps=student.taps))
     if network == "baseline" or teacher is None:
         return Networks(_detector(recipe, extractor, head))
     source = teacher.extractor
@@ -119,29 +121,35 @@ def build_distillers(
     distillers: list[Distiller] = []
     for name in stage.distillers:
         assert teacher is not None  # the recipe's check lets only stages of the distilled student name distillers
+        channels = [teacher.channels[t] for _, t in networks.pairs]
+        sizes = [teacher.sizes[t] for _, t in networks.pairs]
         if name == "gan":
-            channels = [teacher.channels[t] for _, t in networks.pairs]
-            sizes = [teacher.sizes[t] for _, t in networks.pairs]
             seed_everything(recipe.train.seed)
             distillers.append(GanDistiller(recipe.distill.gan, channels, sizes, contexts, recipe.train.sync_bn))
         elif name == "cosine_attention":
             distillers.append(CosineAttention(recipe.distill.cosine_attention.weight))
-        else:
+        elif name == "feature_imitation":
             distillers.append(FeatureImitation(recipe.distill.feature_imitation.weight))
+        else:
+            seed_everything(recipe.train.seed)
+            distillers.append(custom.build(recipe, name, Compared(channels, sizes, tuple(contexts))))
     return distillers
 
 
 def describe(recipe: Recipe, network: str, detector: Detector) -> dict[str, Any]:
     """What best.params and best.json say of a network, enough to build it and detect with it."""
     own = network in ("teacher", "baseline") or recipe.distill.head == "student"
-    backbone = recipe.teacher.backbone if network == "teacher" else recipe.student.backbone
+    teacher, described = recipe.teacher, recipe.teacher if network == "teacher" else recipe.student
+    with_head = described if own else teacher
     return {
         "network": network,
-        "backbone": backbone,
+        "backbone": described.backbone,
+        "taps": zoo.taps_of(described.backbone, described.taps),
         "size": recipe.data.size,
         "classes": list(detector.head.classes),
         "head": "own" if own else "teacher",
-        "head_backbone": backbone if own else recipe.teacher.backbone,
+        "head_backbone": with_head.backbone,
+        "head_taps": zoo.taps_of(with_head.backbone, with_head.taps),
         "adapters": detector.adapters is not None,
         "adapter": recipe.distill.adapter,
         "nms": recipe.eval.nms,

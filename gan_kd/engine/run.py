@@ -16,15 +16,18 @@ from gan_kd.console import RESULT
 from gan_kd.data.check import preflight
 from gan_kd.data.loader import Loader, worker_policy
 from gan_kd.data.transforms import TrainTransform
+from gan_kd.distill import custom
 from gan_kd.distill.base import Distiller
 from gan_kd.engine import checkpoint
 from gan_kd.engine.arrays import average_statistics, prefixed, set_values, stripped, values
+from gan_kd.engine.available import release_memory
 from gan_kd.engine.board import Board
 from gan_kd.engine.cluster import here
 from gan_kd.engine.contexts import open_contexts, start_amp
 from gan_kd.engine.evaluate import evaluate, evaluate_params
 from gan_kd.engine.folder import RECIPE, commit, open_folder
 from gan_kd.engine.logs import MetricsFile, close_log, log, log_to
+from gan_kd.engine.memory import check_memory
 from gan_kd.engine.networks import (
     build_distillers,
     build_student,
@@ -62,10 +65,11 @@ def train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
 def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
     folder = prefix / recipe.name / str(recipe.train.seed)
     with here().in_turn():  # images that are drawn and weights that are downloaded are there for the others then
-        contexts, data, _ = _all_of(
+        contexts, data, *_ = _all_of(
             lambda: open_contexts(recipe.train.contexts),
             lambda: preflight(recipe.data),
             lambda: fetch_weights(recipe),
+            lambda: custom.load_all(recipe),
         )
     if recipe.train.amp:
         start_amp()
@@ -76,9 +80,11 @@ def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path
             f"{recipe.data.root}; lower it with --batch-size"
         )
     require_teacher_file(recipe, data[0].classes, folder)
+    memory = check_memory(recipe, data[0].classes, contexts)
     with _opened(folder, recipe, resume), contextlib.closing(_Run(recipe, folder, contexts, data, stop)) as run:
         if here().first:
             log_to(folder / "train.log")
+        log.info("memory: %s", memory)
         try:
             run.all_stages()
             return run.finish()
@@ -153,6 +159,8 @@ class _Run:
             if index < self.progress.stage:
                 continue
             if stage.trains != trained:
+                networks = None  # the memory of one stage's networks is the next one's
+                release_memory()
                 networks, trained = self._build(stage), stage.trains
             assert networks is not None
             self._stage(name, stage, networks)
@@ -300,10 +308,12 @@ class _Run:
         """Evaluate the best parameters of every network, write the report, print the last lines."""
         if not here().first:
             return self.folder
+        self.teacher = None
         lines = []
         for network in ("teacher", "baseline", "control", "distilled"):
             best = self.folder / network / "best.params"
             if best.exists():
+                release_memory()
                 result = evaluate_params(self.recipe, best, self.contexts, self.val_set)
                 write_json(self.folder / network / "eval.json", {**result, "last_map": self._last_map(network)})
                 lines.append(f"{network} mAP={result['map']:.2f}")

@@ -35,16 +35,19 @@ def build_detector(
     head_backbone: str | None = None,
     measured: Eval | None = None,
     adapter: str = "linear",
+    taps: Sequence[str] | None = None,
+    head_taps: Sequence[str] | None = None,
 ) -> Detector:
     """A detector with random weights on the CPU, to load a file into.
 
     head_backbone: the backbone of the teacher whose head it has, with adapters where channels differ (None:
     its own head). measured: its suppression of overlapping boxes (None: the default of recipes). adapter: their kind.
+    taps, head_taps: of the two backbones, as `zoo.build` takes them.
     """
-    extractor, head = split(zoo.build(backbone, size, classes, "random"))
+    extractor, head = split(zoo.build(backbone, size, classes, taps=taps))
     adapters = None
     if head_backbone is not None:
-        teacher, head = split(zoo.build(head_backbone, size, classes, "random"))
+        teacher, head = split(zoo.build(head_backbone, size, classes, taps=head_taps))
         adapters = Adapters(extractor.channels, teacher.channels, adapter)
         adapters.initialize()
     measured = measured or Eval()
@@ -148,6 +151,12 @@ def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> 
                 f"{path}: params file of another network, {meta['backbone']}; recipe {recipe.name} has "
                 f"{' and '.join(backbones)}"
             )
+        roles = [role for role in (recipe.teacher, recipe.student) if role.backbone == meta["backbone"]]
+        if "taps" in meta and all(zoo.taps_of(role.backbone, role.taps) != meta["taps"] for role in roles):
+            raise UsageError(
+                f"{path}: its {meta['backbone']} is tapped at {', '.join(meta['taps'] or ())}, but not in recipe "
+                f"{recipe.name}; set taps to the same outputs there"
+            )
         if meta["size"] != recipe.data.size:
             raise UsageError(
                 f"{path}: trained at {meta['size']} px, but recipe {recipe.name} has {recipe.data.size} px; "
@@ -157,7 +166,8 @@ def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> 
     own = {key: meta[key] for key in _SUPPRESSION if key in meta}
     measured = recipe.eval if recipe is not None else build(Eval, own, str(path))
     adapter = meta.get("adapter", _ADAPTERS[0])
-    detector = build_detector(meta["backbone"], meta["size"], meta["classes"], teacher, measured, adapter)
+    taps = meta.get("taps"), meta.get("head_taps")  # absent in files older than the choice
+    detector = build_detector(meta["backbone"], meta["size"], meta["classes"], teacher, measured, adapter, *taps)
     detector.load(path, f"the {meta['network']} {meta['backbone']}")
     return detector, meta
 
@@ -183,24 +193,30 @@ def _load_by_trial(path: Path, recipe: Recipe) -> tuple[Detector, dict[str, Any]
 
 
 def _candidates(recipe: Recipe) -> Iterator[tuple[Detector, dict[str, Any]]]:
-    teacher, student = recipe.teacher.backbone, recipe.student.backbone
+    teacher, student = recipe.teacher, recipe.student
     classes = class_names(recipe.data)
-    for network, backbone, head_backbone in (
+    for network, body, head in (
         ("teacher", teacher, None),
         ("baseline", student, None),
         ("distilled", student, teacher),
     ):
         adapter = recipe.distill.adapter
-        detector = build_detector(backbone, recipe.data.size, classes, head_backbone, recipe.eval, adapter)
+        taps, head_taps = body.taps, head.taps if head else None
+        head_backbone = head.backbone if head else None
+        detector = build_detector(
+            body.backbone, recipe.data.size, classes, head_backbone, recipe.eval, adapter, taps, head_taps
+        )
         yield (
             detector,
             {
                 "network": network,
-                "backbone": backbone,
+                "backbone": body.backbone,
+                "taps": zoo.taps_of(body.backbone, taps),
                 "size": recipe.data.size,
                 "classes": list(classes),
                 "head": "own" if head_backbone is None else "teacher",
-                "head_backbone": head_backbone or backbone,
+                "head_backbone": (head or body).backbone,
+                "head_taps": zoo.taps_of((head or body).backbone, (head or body).taps),
                 "adapters": detector.adapters is not None,
                 "adapter": adapter,
             },

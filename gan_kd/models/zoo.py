@@ -18,8 +18,10 @@ from gluoncv.model_zoo.ssd.resnet_v1b_ssd import resnet34_v1b_ssd
 from mxnet.gluon import HybridBlock, Parameter
 
 from gan_kd.errors import RunError, UsageError
+from gan_kd.models import taps as stages
 from gan_kd.models import weights
 from gan_kd.models.extractor import infer_shapes
+from gan_kd.recipe.backbones import BY_STRIDE
 
 _MOBILENET = ["relu22_fwd", "relu26_fwd"]
 # The maps of stride 16 and 32 (resnet152_v2: 8 too) by their names in the backbone. Where GluonCV's zoo has
@@ -38,8 +40,8 @@ _TAPS = {
 }
 _EXTRA_LAYERS = [512, 512, 256, 256]
 # px: below, the first map has less than 4x4 cells; above, it has more cells than GluonCV allocates anchors
-# for.
-_SMALLEST, _LARGEST = 64, 1024
+# for, which are 128x128.
+_SMALLEST, _LARGEST, _MOST_CELLS = 64, 1024, 128
 
 
 class _Anchors(NamedTuple):
@@ -81,7 +83,21 @@ _FIXED = {
 
 def backbones() -> list[str]:
     """Names that `build` takes."""
-    return sorted({*_TAPS, *(name for name, _ in _FIXED)})
+    return sorted({*_TAPS, *(name for name, _ in _FIXED), *BY_STRIDE})
+
+
+def taps_of(backbone: str, taps: Sequence[str] | None = None) -> list[str] | None:
+    """The taps that `build` uses: the given ones, the established ones, or those found by stride; None for VGG's kind.
+
+    Raises UsageError for an unknown backbone.
+    """
+    if backbone not in backbones():
+        raise UsageError(f"unknown backbone '{backbone}'{_nearest(backbone, backbones())}")
+    if backbone not in (*_TAPS, *BY_STRIDE):
+        if taps:
+            raise UsageError(f"{backbone} has extra layers of its own and takes no taps; set them to null")
+        return None
+    return list(taps or _TAPS.get(backbone) or stages.found(backbone))
 
 
 def zoo_names() -> list[str]:
@@ -89,7 +105,14 @@ def zoo_names() -> list[str]:
     return [name for name in get_model_list() if name.startswith("ssd_") and name.endswith(("_voc", "_coco"))]
 
 
-def build(backbone: str, size: int, classes: Sequence[str], init: str = "random", prefix: str | None = None) -> SSD:
+def build(
+    backbone: str,
+    size: int,
+    classes: Sequence[str],
+    init: str = "random",
+    prefix: str | None = None,
+    taps: Sequence[str] | None = None,
+) -> SSD:
     """GluonCV SSD on a backbone for a square input of `size` px, all parameters initialised on the CPU.
 
     At 512 px (vgg16_atrous and resnet34_v1b: 300) it is the network of GluonCV's zoo, where the zoo has it,
@@ -102,15 +125,29 @@ def build(backbone: str, size: int, classes: Sequence[str], init: str = "random"
     init: 'random' (He; follows mx.random.seed), 'imagenet' (GluonCV's download), or the path of a .params
     file with the backbone's parameters as GluonCV names them; a classifier may be absent.
     prefix: of the names of parameters in this process, unique by default; files do not hold it.
-    Raises UsageError for an unknown backbone, an impossible size or a wrong file, RunError if a download
+    taps: two or three outputs of the backbone that become the first maps, from large to small, by their names in its
+    graph; None: `taps_of` has them.
+    Raises UsageError for an unknown backbone or tap, an impossible size or a wrong file, RunError if a download
     fails.
     """
-    with _quiet():
-        net = _assemble(backbone, size, list(classes), prefix)
-    _set_shapes(net, size)
+    net = assemble(backbone, size, classes, prefix, taps)
     _initialise(net.collect_params().values())
     if init != "random":
         _load_backbone(net, backbone, size, weights_file(backbone) if init == "imagenet" else init)
+    return net
+
+
+def assemble(
+    backbone: str,
+    size: int,
+    classes: Sequence[str],
+    prefix: str | None = None,
+    taps: Sequence[str] | None = None,
+) -> SSD:
+    """What `build` gives, with the shapes of all parameters but no values in them."""
+    with _quiet():
+        net = _assemble(backbone, size, list(classes), prefix, taps_of(backbone, taps))
+    _set_shapes(net, size)
     return net
 
 
@@ -137,11 +174,11 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _assemble(backbone: str, size: int, classes: list[str], prefix: str | None) -> SSD:
+def _assemble(backbone: str, size: int, classes: list[str], prefix: str | None, taps: list[str] | None) -> SSD:
     _check(backbone, size)
     coco = tuple(classes) == tuple(COCODetection.CLASSES)
     common = {"classes": classes, "dataset": "", "pretrained_base": False, "prefix": prefix}
-    if (backbone, size) in _FIXED:
+    if taps is None:
         fixed = _FIXED[backbone, size]
         anchors = fixed.anchors_coco if coco else fixed.anchors
         return get_ssd(
@@ -154,18 +191,17 @@ def _assemble(backbone: str, size: int, classes: list[str], prefix: str | None) 
             steps=fixed.steps,
             **common,
         )
-    if backbone == "resnet152_v2":
-        anchors = _SEVEN_MAPS
-    else:
-        anchors = _SIX_MAPS_COCO if coco and backbone == "resnet50_v1" else _SIX_MAPS
+    sides = _sides(backbone, taps, size)
+    six = _SIX_MAPS_COCO if coco and backbone == "resnet50_v1" else _SIX_MAPS
+    anchors = six if len(taps) == 2 else _SEVEN_MAPS
     return get_ssd(
         backbone,
         size,
-        features=list(_TAPS[backbone]),
+        features=taps,
         filters=_EXTRA_LAYERS,
-        sizes=_scaled(anchors.sizes, size, size / _sides(size, len(anchors.ratios))[0]),
+        sizes=_scaled(anchors.sizes, size, size / sides[0]),
         ratios=anchors.ratios,
-        steps=[size / side for side in _sides(size, len(anchors.ratios))],
+        steps=[size / side for side in sides],
         **common,
     )
 
@@ -182,9 +218,7 @@ def _scaled(sizes: list[float], size: int, step: float) -> list[float]:
 
 
 def _check(backbone: str, size: int) -> None:
-    if backbone not in backbones():
-        raise UsageError(f"unknown backbone '{backbone}'{_nearest(backbone, backbones())}")
-    if backbone in _TAPS:
+    if backbone in _TAPS or backbone in BY_STRIDE:
         if not _SMALLEST <= size <= _LARGEST:
             raise UsageError(f"{backbone} takes an input of {_SMALLEST} to {_LARGEST} px, not {size}")
     elif (backbone, size) not in _FIXED:
@@ -192,13 +226,18 @@ def _check(backbone: str, size: int) -> None:
         raise UsageError(f"{backbone} takes an input of {sizes} px, not {size}")
 
 
-def _sides(size: int, maps: int) -> list[int]:
-    """Sides of the maps: nine layers halve, rounding up, and the last `maps` of them are tapped."""
-    sides = []
-    for _ in range(9):
-        size = -(-size // 2)
-        sides.append(size)
-    return sides[-maps:]
+def _sides(backbone: str, taps: Sequence[str], size: int) -> list[int]:
+    """Sides of the maps: those tapped, then each extra layer halves, rounding up."""
+    sides = [side for _, side in stages.shapes(backbone, taps, size)]
+    if len(sides) not in (2, 3) or sides != sorted(set(sides), reverse=True) or sides[0] > _MOST_CELLS:
+        found = ", ".join(f"{tap} {side}x{side}" for tap, side in zip(taps, sides))
+        raise UsageError(
+            f"taps of {backbone} are two or three maps from large to small, the first of at most "
+            f"{_MOST_CELLS}x{_MOST_CELLS} cells; at {size} px there are {found}"
+        )
+    for _ in _EXTRA_LAYERS:
+        sides.append(-(-sides[-1] // 2))
+    return sides
 
 
 def _set_shapes(net: SSD, size: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from gan_kd.errors import UsageError
 from gan_kd.recipe.convert import nearest
-from gan_kd.recipe.schema import FIRST_STRIDE, FIXED_SIZES, ZOO_WEIGHTS, Recipe, Schedule, Stage
+from gan_kd.recipe.schema import DISTILLERS, FIRST_STRIDE, FIXED_SIZES, ZOO_WEIGHTS, Recipe, Schedule, Stage
 
 
 def check(recipe: Recipe) -> None:
@@ -45,6 +45,7 @@ def _check_networks(recipe: Recipe) -> None:
     used = {"teacher": recipe.needs_teacher, "student": recipe.trains("baseline", "control", "distilled")}
     for role, network in (("teacher", teacher), ("student", student)):
         _check_word_or_file(f"{role}.init", network.init, ("imagenet", "random"))
+        _refuse_repeated(f"{role}.taps", network.taps or ())
         sizes = FIXED_SIZES.get(network.backbone)
         if used[role] and sizes and size not in sizes:
             fitting = " or ".join(map(str, sizes))
@@ -73,9 +74,16 @@ def _check_stages(recipe: Recipe) -> None:
         raise UsageError(f"stages train the teacher after the {trained[taught[0]]} student; it comes first")
     if "distilled" in trained and not any(stage.distillers for stage in recipe.stages.values()):
         raise UsageError("stages: none of the distilled student has distillers; a student without is trains: control")
+    named = [name for stage in recipe.stages.values() for name in stage.distillers if name not in DISTILLERS]
+    for name in recipe.distill.custom:
+        if name not in named:
+            raise UsageError(f"distill.custom has arguments of {name}, which no stage has{nearest(name, named)}")
     if "control" in trained and recipe.distill.head == "student":
         raise UsageError("stages: a control student has the teacher's head, but distill.head is student: drop it")
-    families = {FIRST_STRIDE[network.backbone] for network in (recipe.teacher, recipe.student)}
+    # Taps of one's own tell only on the network itself what maps they give.
+    families = {
+        FIRST_STRIDE.get(network.backbone, 16) for network in (recipe.teacher, recipe.student) if not network.taps
+    }
     if taught and recipe.distill.head == "teacher" and len(families) > 1:
         raise UsageError(
             f"distill.head teacher: SSDs on {recipe.teacher.backbone} and {recipe.student.backbone} differ "
@@ -87,6 +95,12 @@ def _check_stage(recipe: Recipe, path: str, stage: Stage) -> None:
     if stage.distillers and stage.trains != "distilled":
         raise UsageError(f"{path}.distillers: {stage.trains} is trained without; use trains: distilled, or []")
     _refuse_repeated(f"{path}.distillers", stage.distillers)
+    for i, name in enumerate(stage.distillers):
+        if name not in DISTILLERS and not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", name):
+            raise UsageError(
+                f"{path}.distillers[{i}] cannot be {name}{nearest(name, DISTILLERS)}; your own is written "
+                "package.module.Class"
+            )
     _check_schedule(f"{path}.schedule", stage.schedule, path, stage.epochs)
     if "gan" in stage.distillers:
         _check_schedule("distill.gan.schedule", recipe.distill.gan.schedule, path, stage.epochs)

@@ -103,6 +103,8 @@ def _convert(knob: dataclasses.Field[Any], value: Any, path: str, default: Any, 
         return build(kind, value, path, default, partial=partial, top=top)  # type: ignore[arg-type]
     if get_origin(kind) is dict:
         element = get_args(kind)[1]
+        if element is dict:
+            return {key: _arguments(item, _join(path, key), top) for key, item in _mapping(value, path, top).items()}
         if dataclasses.is_dataclass(element):
             return _stages(element, value, path, partial)  # type: ignore[arg-type]
         return {key: _scalar(element, item, _join(path, key), knob) for key, item in _mapping(value, path, top).items()}
@@ -127,6 +129,20 @@ def _stages(kind: type, raw: Any, path: str, partial: bool) -> dict[str, Any]:
             raise UsageError(f"{_join(path, name)} is no stage{nearest(name, others)}; a new stage says what it trains")
         stages[name] = build(kind, value, _join(path, name), partial=partial)
     return stages
+
+
+def _arguments(raw: Any, path: str, top: type) -> dict[str, Any]:
+    """Keyword arguments: names of Python with texts, numbers, truth values, null or lists of them."""
+    arguments = dict(_mapping(raw, path, top))
+    for name, value in arguments.items():
+        plain = all(
+            isinstance(v, (str, int, float, type(None))) for v in (value if isinstance(value, list) else [value])
+        )
+        if not plain or not name.isidentifier():
+            raise UsageError(
+                f"{_join(path, name)} has to be an argument's name with a text, a number or a list of them"
+            )
+    return arguments
 
 
 def _scalar(kind: Any, value: Any, path: str, knob: dataclasses.Field[Any]) -> Any:
@@ -209,7 +225,7 @@ def _lines(node: Any, default: Any, depth: int, docs: bool, seen: set[type]) -> 
             known = type(value) in seen or not docs
             yield _with_comment(f"{indent}{knob.name}:", "" if known else str(type(value).__doc__))
             yield from _lines(value, usual, depth + 1, docs, seen)
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and value and all(map(dataclasses.is_dataclass, value.values())):
             yield _with_comment(f"{indent}{knob.name}:", knob.metadata["doc"] if comment else "")
             for name, stage in value.items():
                 yield f"{indent}  {name}:"

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gan_kd.recipe.backbones import BY_STRIDE
+
 # Backbones of an SSD by the stride of its first map: 16 gives six maps (paper, figure 2), 8 gives seven, or
 # six larger ones, with other anchors, so that the two families cannot share a head.
 FIRST_STRIDE = {
@@ -18,6 +20,7 @@ FIRST_STRIDE = {
     "resnet18_v1": 16, "resnet50_v1": 16, "resnet101_v2": 16,
     "resnet34_v1b": 8, "resnet152_v2": 8, "vgg16_atrous": 8,
 }  # fmt: skip
+_BACKBONES = (*FIRST_STRIDE, *BY_STRIDE)
 # Those whose extra layers fit certain inputs only, in px.
 FIXED_SIZES = {"vgg16_atrous": (300, 512), "resnet34_v1b": (300,)}
 # Detectors with weights published in GluonCV's model zoo, as (input px, backbone), by data set.
@@ -27,6 +30,11 @@ ZOO_WEIGHTS = {
     "coco": {(300, "vgg16_atrous"), (512, "vgg16_atrous"), (512, "resnet50_v1"), (512, "mobilenet1.0"),
              (300, "resnet34_v1b")},
 }  # fmt: skip
+
+
+_TAPS_DOC = "two or three outputs of the backbone that become the first maps; null: the last of stride 16 and of 32"
+#: Distillation methods that come with the package.
+DISTILLERS = ("gan", "cosine_attention", "feature_imitation")
 
 
 def knob(
@@ -120,20 +128,22 @@ class Data:
 class Teacher:
     """The large SSD."""
 
-    backbone: str = knob("network under the SSD", "resnet50_v1", choices=tuple(FIRST_STRIDE))
+    backbone: str = knob("network under the SSD", "resnet50_v1", choices=_BACKBONES)
     init: str = knob("backbone before training: imagenet (download), random, or a .params file", "imagenet")
     weights: str | None = knob(
         "trained detector: zoo (GluonCV's) or a .params file, teacher stages being dropped; or null", None
     )
     min_map: float = knob("no student is trained with a teacher below this mAP, %", 0.0, least=0, most=100)
+    taps: list[str] | None = knob(_TAPS_DOC, None)
 
 
 @dataclass(frozen=True)
 class Student:
     """The small SSD; baseline, control and distilled start from the same backbone."""
 
-    backbone: str = knob("network under the SSD", "mobilenet1.0", choices=tuple(FIRST_STRIDE))
+    backbone: str = knob("network under the SSD", "mobilenet1.0", choices=_BACKBONES)
     init: str = knob("backbone before training: imagenet (download), random, or a .params file", "imagenet")
+    taps: list[str] | None = knob(_TAPS_DOC, None)
 
 
 @dataclass(frozen=True)
@@ -211,6 +221,7 @@ class Distill:
     gan: Gan = knob("", make=Gan)
     cosine_attention: CosineAttention = knob("", make=CosineAttention)
     feature_imitation: FeatureImitation = knob("", make=FeatureImitation)
+    custom: dict[str, dict] = knob("keyword arguments of your own distillers, by dotted name", make=dict)
 
 
 @dataclass(frozen=True)
@@ -225,7 +236,8 @@ class Stage:
     optimizer: Optimizer = knob("", make=Optimizer)
     schedule: Schedule = knob("", make=Schedule)
     distillers: list[str] = knob(
-        "distilled only; their losses are summed", make=list, choices=("gan", "cosine_attention", "feature_imitation")
+        "distilled only, their losses summed: gan, cosine_attention, feature_imitation, or package.module.Class",
+        make=list,
     )
 
 

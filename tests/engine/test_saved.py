@@ -43,6 +43,8 @@ def meta(network):
         "classes": CLASSES,
         "head": "teacher" if with_head else "own",
         "head_backbone": "mobilenet0.5" if with_head else backbone,
+        "taps": ["relu22_fwd", "relu26_fwd"],
+        "head_taps": ["relu22_fwd", "relu26_fwd"],
         "adapters": with_head,
         "adapter": "linear",
         "map": 12.5,

@@ -190,7 +190,7 @@ def test_weights_of_another_backbone(shared):
     "backbone, size, sentence",
     [
         ("mobilenet_0.25", 128, "unknown backbone 'mobilenet_0.25'; did you mean 'mobilenet0.25'?"),
-        ("zzz", 128, "unknown backbone 'zzz'; it is one of mobilenet0.25, .*vgg16_atrous"),
+        ("zzz", 128, "unknown backbone 'zzz'; it is one of darknet53, .*mobilenet0.25, .*vgg16_atrous"),
         ("mobilenet1.0", 63, "mobilenet1.0 takes an input of 64 to 1024 px, not 63"),
         ("mobilenet1.0", 1025, "64 to 1024 px, not 1025"),
         ("vgg16_atrous", 400, "vgg16_atrous takes an input of 300 or 512 px, not 400"),

@@ -1,0 +1,61 @@
+"""Distillers as a user would write them, which recipes of tests name as tests.distill.own_methods.CLASS."""
+
+from __future__ import annotations
+
+import mxnet as mx
+from mxnet import autograd, nd
+
+from gan_kd.distill.base import Distiller
+
+
+class ScaledImitation(Distiller):
+    """Squared distance of the teacher's maps and the student's times a scale, which is learnt for each map."""
+
+    name = "scaled_imitation"
+
+    def __init__(self, compared, weight=1.0, lr=0.1):
+        self.weight, self.lr = weight, lr
+        self.scales = mx.gluon.Parameter("scales", shape=(len(compared.channels),), init="ones")
+        self.scales.initialize(ctx=list(compared.contexts))
+
+    def losses(self, teacher, student, batch_size):
+        scales = self.scales.data(teacher[0].context).detach()
+        return {self.name: self._distance(scales, teacher, student) * (self.weight / batch_size)}
+
+    def update(self, teacher, student, batch_size, position):
+        found, slopes = [], []
+        for real, fake in zip(teacher, student):
+            scales = self.scales.data(real[0].context).detach()
+            scales.attach_grad()
+            with autograd.record():
+                distance = self._distance(scales, real, [m.detach() for m in fake]) / batch_size
+            distance.backward()
+            found.append(distance)
+            slopes.append(scales.grad.as_in_context(mx.cpu()))
+        self.scales.set_data(self.scales.data(teacher[0][0].context).as_in_context(mx.cpu()) - self.lr * sum(slopes))
+        return {"scale_distance": found}
+
+    def state(self):
+        return {"scales": self.scales.list_data()[0]}
+
+    def load_state(self, state):
+        self.scales.set_data(state["scales"])
+
+    @staticmethod
+    def _distance(scales, teacher, student):
+        each = [
+            nd.sum(nd.mean(nd.square(scales[k] * fake - real), axis=(1, 2, 3)))
+            for k, (real, fake) in enumerate(zip(teacher, student))
+        ]
+        return nd.add_n(*each) / len(each)
+
+
+class Nameless(Distiller):
+    """Not usable: its arrays would have no name in a checkpoint."""
+
+    def __init__(self, compared):
+        pass
+
+
+class NoDistiller:
+    """Something else."""
