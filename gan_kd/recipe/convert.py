@@ -248,7 +248,7 @@ def hashed(node: Any) -> Any:
     if not dataclasses.is_dataclass(node):
         return node
     counts = {knob.name: knob.metadata["in_hash"] for knob in dataclasses.fields(node)}
-    defaults = {knob.name: knob.default for knob in dataclasses.fields(node)}
+    defaults = {knob.name: _default(knob, None) for knob in dataclasses.fields(node)}
     values = {name: getattr(node, name) for name, counted in counts.items() if counted is not False}
     return {name: hashed(value) for name, value in values.items() if counts[name] or value != defaults[name]}
 

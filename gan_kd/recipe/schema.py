@@ -134,7 +134,7 @@ class Teacher:
         "trained detector: zoo (GluonCV's) or a .params file, teacher stages being dropped; or null", None
     )
     min_map: float = knob("no student is trained with a teacher below this mAP, %", 0.0, least=0, most=100)
-    taps: list[str] | None = knob(_TAPS_DOC, None)
+    taps: list[str] | None = knob(_TAPS_DOC, None, in_hash=None)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Student:
 
     backbone: str = knob("network under the SSD", "mobilenet1.0", choices=_BACKBONES)
     init: str = knob("backbone before training: imagenet (download), random, or a .params file", "imagenet")
-    taps: list[str] | None = knob(_TAPS_DOC, None)
+    taps: list[str] | None = knob(_TAPS_DOC, None, in_hash=None)
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class Distill:
     gan: Gan = knob("", make=Gan)
     cosine_attention: CosineAttention = knob("", make=CosineAttention)
     feature_imitation: FeatureImitation = knob("", make=FeatureImitation)
-    custom: dict[str, dict] = knob("keyword arguments of your own distillers, by dotted name", make=dict)
+    custom: dict[str, dict] = knob("keyword arguments of your own distillers, by dotted name", make=dict, in_hash=None)
 
 
 @dataclass(frozen=True)
