@@ -147,7 +147,8 @@ def accept(data: Data, scans: Sequence[Scan]) -> list[DetectionDataset]:
             advice = "--data.on-error skip leaves out what is broken, python -m gan_kd check lists it all"
             raise UsageError(f"{first}{more} ({advice})")
         lost = sum(found.images - found.without_object - len(found.dataset) for found in scans)
-        log.warning("left out: %d images, and single objects of others (%s%s)", lost, first, more)
+        what = f"{lost} images, and single objects of others" if lost else "single objects"
+        log.warning("left out: %s (%s%s)", what, first, more)
     for found in scans:
         if nothing := nothing_in(data, found):
             raise UsageError(str(nothing))

@@ -132,10 +132,15 @@ def _checked(file: Path, meta: Any) -> dict[str, Any]:
     wrong = [key for key, kind in _NETWORK_KEYS.items() if type(meta[key]) is not kind]
     if meta.get("adapter", _ADAPTERS[0]) not in _ADAPTERS:  # absent in files older than the choice
         wrong.append("adapter")
+    wrong += [key for key in ("taps", "head_taps") if not _are_names(meta.get(key))]  # absent in older files, too
     if wrong:
         raise UsageError(f"{file}: it does not describe a network ({wrong[0]} is {meta[wrong[0]]!r})")
     distinct([str(name) for name in meta["classes"]], str(file))
     return meta
+
+
+def _are_names(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
 
 
 def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> tuple[Detector, dict[str, Any]]:

@@ -23,12 +23,13 @@ _COMMENT_COLUMN = 40
 
 
 def nearest(wrong: str, right: Iterable[str]) -> str:
-    """' (did you mean X?)' for the closest of the right names, else ' (one of: ...)', nothing where there are none."""
+    """' (did you mean X?)' for the closest of the right names, else ' (one of: ...)', twenty at most, or nothing."""
     names = list(right)
     close = difflib.get_close_matches(wrong, names, n=1)
     if close:
         return f" (did you mean {close[0]}?)"
-    return f" (one of: {', '.join(names)})" if names else ""
+    more = ", ..." if len(names) > 20 else ""
+    return f" (one of: {', '.join(names[:20])}{more})" if names else ""
 
 
 def build(
