@@ -6,4 +6,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh --dev
 .venv/bin/python -m ruff check
 .venv/bin/python -m mypy
-.venv/bin/python -m pytest "$@"
+# Two processes, each with whole files: what a file prepares once is then prepared once.
+.venv/bin/python -m pytest -n 2 --dist loadfile "$@"
