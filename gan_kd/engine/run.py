@@ -17,9 +17,8 @@ from gan_kd.data.check import preflight
 from gan_kd.data.loader import Loader, worker_policy
 from gan_kd.data.transforms import TrainTransform
 from gan_kd.distill import custom
-from gan_kd.distill.base import Distiller
-from gan_kd.engine import checkpoint
-from gan_kd.engine.arrays import average_statistics, prefixed, set_values, stripped, values
+from gan_kd.engine import checkpoint, parts
+from gan_kd.engine.arrays import average_statistics, set_values, stripped
 from gan_kd.engine.available import release_memory
 from gan_kd.engine.board import Board
 from gan_kd.engine.cluster import here
@@ -183,7 +182,7 @@ class _Run:
                 block.collect_params().reset_ctx(self.contexts)
         if self.progress.step:
             with checkpoint.fitting(self.folder):
-                for part, parameters in _trained(networks).items():
+                for part, parameters in parts.trained(networks).items():
                     set_values(parameters, stripped(part, self.arrays))
         self._close_loader()
         anchors = networks.detector.head.anchors(networks.detector.extractor.sizes)
@@ -234,7 +233,9 @@ class _Run:
                 for distiller in distillers:
                     distiller.load_state(stripped(distiller.name, self.arrays))
         self.arrays = {}
-        here().require_equal(f"stage {name}", _everything(networks, optimisation, distillers), self.progress.position())
+        here().require_equal(
+            f"stage {name}", parts.everything(networks, optimisation, distillers), self.progress.position()
+        )
 
         def measure() -> dict[str, Any] | None:
             average_statistics(networks.detector.collect_params().values())
@@ -246,7 +247,7 @@ class _Run:
                 self._save_best(stage.trains, networks.detector, name, self.progress.epoch, result["map"])
 
         def save(progress: Progress) -> None:
-            self._save(name, progress, _arrays(networks, optimisation, distillers))
+            self._save(name, progress, parts.arrays(networks, optimisation, distillers))
 
         log.info("stage %s trains the %s network for %d epochs", name, stage.trains, stage.epochs)
         step = Step(networks, distillers, optimisation, self.contexts, self.recipe.train.sync_bn)
@@ -327,31 +328,3 @@ class _Run:
         """mAP of a network's last epoch, beside that of its best; None for a teacher that was not trained here."""
         evals = read_run(self.folder).networks[network].evals
         return evals[-1].get("map") if evals else None
-
-
-def _arrays(networks: Networks, optimisation: Optimisation, distillers: list[Distiller]) -> dict[str, mx.nd.NDArray]:
-    """Everything in arrays that a stage under way is made of."""
-    arrays = prefixed("optimiser", optimisation.state())
-    for name, parameters in _trained(networks).items():
-        arrays.update(prefixed(name, values(parameters)))
-    for distiller in distillers:
-        arrays.update(prefixed(distiller.name, distiller.state()))
-    return arrays
-
-
-def _everything(
-    networks: Networks, optimisation: Optimisation, distillers: list[Distiller]
-) -> dict[str, mx.nd.NDArray]:
-    """What `_arrays` gives and the teacher, which is in no checkpoint."""
-    arrays = _arrays(networks, optimisation, distillers)
-    if networks.teacher is not None:
-        arrays.update(prefixed("teacher", values(networks.teacher._collect_params_with_prefix())))
-    return arrays
-
-
-def _trained(networks: Networks) -> dict[str, dict[str, mx.gluon.Parameter]]:
-    """The parameters of what a stage trains, by the name of the part."""
-    parts = {"detector": networks.detector.weights()}
-    if networks.bridge is not None:
-        parts["bridge"] = networks.bridge._collect_params_with_prefix()
-    return parts
