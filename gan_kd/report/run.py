@@ -126,9 +126,9 @@ class Run:
 
     @property
     def gap_closed(self) -> float | None:
-        """Part of the teacher's lead over the baseline that the student gained, %; None without a lead."""
+        """Part of the teacher's lead over the baseline that the student gained, %; None where that is not a point."""
         lead = _minus(self.networks["teacher"].map, self.networks["baseline"].map)
-        if self.difference is None or lead is None or lead <= 0:
+        if self.difference is None or lead is None or lead < 1:
             return None
         return 100 * self.difference / lead
 

@@ -105,7 +105,7 @@ def headline(run: Run) -> str:
         return text + "Its teacher was not run."
     text += f"Its teacher reaches {maps['teacher']:.1f} %"
     if run.gap_closed is None:
-        return text + ", no more than the student alone: there was no lead to gain."
+        return text + ", not a point above the student alone: there was no lead to gain."
     return text + (f": {lead_gained(run)} of the teacher's lead was gained." if run.difference > 0 else ".")
 
 
