@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -83,6 +84,8 @@ def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path
     with _opened(folder, recipe, resume), contextlib.closing(_Run(recipe, folder, contexts, data, stop)) as run:
         if here().first:
             log_to(folder / "train.log")
+        else:
+            log.setLevel(logging.WARNING)  # the first worker speaks for all
         log.info("memory: %s", memory)
         try:
             run.all_stages()

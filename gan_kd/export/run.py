@@ -17,7 +17,7 @@ from gan_kd.data.dataset import DetectionDataset, open_split
 from gan_kd.data.transforms import MEAN, STD
 from gan_kd.engine import evaluate
 from gan_kd.engine.folder import commit, machine
-from gan_kd.engine.saved import load_detector
+from gan_kd.engine.saved import load_detector, require_classes
 from gan_kd.errors import RunError, UsageError
 from gan_kd.export import compare, forms, sources, table
 from gan_kd.export.mxnet import INPUT
@@ -67,7 +67,9 @@ def export(
         raise UsageError("int8 needs images: name some with --calibrate, or a recipe whose training images to take")
     detector, meta = load_detector(params)
     evaluate.check_finite(detector)
-    val = _val(params, detector.head.classes, recipe) if recipe is not None else None
+    val = open_split(recipe.data, "val") if recipe is not None else None
+    if val is not None:
+        require_classes(params, meta, val.classes)
     name, checks = f"ssd_{meta['size']}_{meta['backbone']}", []
     with _staged(out) as folder, tempfile.TemporaryDirectory() as scratch:
         pixels, kind = _compared(images, calibrate, val, meta["size"])
@@ -112,16 +114,6 @@ def export(
 
 def _named(meta: dict[str, Any]) -> str:
     return f"{meta['network']} {meta['backbone']}"
-
-
-def _val(params: Path, classes: Sequence[str], recipe: Recipe) -> DetectionDataset:
-    val = open_split(recipe.data, "val")
-    if tuple(classes) != val.classes:
-        raise UsageError(
-            f"{params} was trained on the classes {', '.join(classes)}, "
-            f"but recipe {recipe.name} has {', '.join(val.classes)}"
-        )
-    return val
 
 
 def _compared(

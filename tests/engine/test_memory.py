@@ -11,6 +11,7 @@ from gan_kd.engine import memory
 from gan_kd.engine.available import free_memory
 from gan_kd.errors import UsageError
 from gan_kd.recipe import load
+from gan_kd.stop import StopSignal
 from tests.engine import test_run
 
 CLASSES = ["cat", "cow", "dog"]
@@ -61,7 +62,7 @@ def test_a_run_that_cannot_fit_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 1e8)
     of = load("demo", [f"data.root={tmp_path}/data", "data.demo.train=16", "data.demo.test=2"])
     with pytest.raises(UsageError, match="but 0.1 GB are free"):
-        run.train(of, tmp_path / "runs", False)
+        run.train(of, tmp_path / "runs", False, StopSignal())
     assert not (tmp_path / "runs").exists()
 
 

@@ -70,7 +70,7 @@ def test_map_is_that_of_the_evaluation(params, detector, tmp_path):
 
 
 def test_other_classes_are_refused(params, tmp_path):
-    with pytest.raises(UsageError, match="trained on the classes circle, .* but recipe few has circle, square"):
+    with pytest.raises(UsageError, match="trained on the classes circle, .* but the data has circle, square"):
         export(params, tmp_path / "out", recipe=recipe(tmp_path / "drawn", ["circle", "square"]))
 
 
@@ -82,7 +82,7 @@ def test_a_folder_that_cannot_be_made(params, tmp_path):
 
 def test_an_unreadable_image_is_named(params, tmp_path):
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(UsageError, match="cut.jpg: .*cannot be decoded"):
+    with pytest.raises(UsageError, match="cut.jpg: is not an image"):
         export(params, tmp_path / "out", ["onnx"], images=[tmp_path])
     assert not (tmp_path / "out").exists()
 

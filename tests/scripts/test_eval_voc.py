@@ -108,5 +108,5 @@ def test_a_file_outside_a_run_needs_its_recipe(run, tmp_path):
     lonely = tmp_path / "some/where/best.params"
     lonely.parent.mkdir(parents=True)
     lonely.write_bytes((run / "baseline/best.params").read_bytes())
-    with pytest.raises(UserError, match="name its recipe with --recipe"):
+    with pytest.raises(UserError, match="lies in no run folder: name its recipe"):
         main(["--params", str(lonely)])

@@ -151,9 +151,15 @@ def test_killed_at_any_moment_and_started_again_equals_undisturbed(
 @pytest.mark.slow
 @pytest.mark.parametrize("number, last", [(signal.SIGINT, False), (signal.SIGHUP, True)])
 def test_a_stop_saves_the_run_and_says_how_to_go_on(
-    undisturbed: tuple[Path, str], tmp_path: Path, write_study: Write, number: int, last: bool
+    undisturbed: tuple[Path, str],
+    tmp_path: Path,
+    write_study: Write,
+    number: int,
+    last: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In the first run of the study, and in its only one."""
+    monkeypatch.chdir(tmp_path)  # where the study runs: the command is written for that folder
     write_study(tmp_path)
     if last:
         (tmp_path / "study.yaml").write_text("arms: {none: none.yaml}\nbaseline: none\nseeds: [1]\n")
