@@ -24,11 +24,12 @@ def detections(net, x):
 def assert_equal(ours, theirs):
     for y, expected in zip(ours, theirs):
         np.testing.assert_array_equal(y, expected)
-    assert (theirs[1] > 0.01).sum() > 10, "too few detections to tell anything"
+    assert (theirs[1] > 0.01).sum() >= 5, "too few detections to tell anything"
 
 
 def zoo_network(name):
     """As GluonCV makes it, with first weights and BatchNorm statistics unlike the identity."""
+    mx.random.seed(0)  # or how many boxes are left would depend on the tests before
     net = get_model(name, pretrained=False, pretrained_base=False)
     size = int(name.split("_")[1])
     zoo._set_shapes(net, size)
