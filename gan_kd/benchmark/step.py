@@ -18,6 +18,7 @@ from mxnet import autograd, nd
 
 from gan_kd.benchmark.timing import Result, in_turn, ratios
 from gan_kd.data.loader import TrainBatch
+from gan_kd.distill.base import Seen
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.engine.loss import MultiBoxLoss, positives_scale
 from gan_kd.engine.networks import build_distillers, build_student, build_teacher
@@ -190,13 +191,13 @@ def _parts(setting: _Setting, batch: TrainBatch) -> dict[str, Callable[[], None]
 
     def adversary() -> None:
         with autograd.record():
-            (loss,) = setting.gan.losses(real, fake, len(images)).values()
+            (loss,) = setting.gan.losses(Seen(real, fake), len(images)).values()
         loss.backward()
 
     return {
         "student": _waiting(lambda: plain(batch, HERE)),
         "teacher": _waiting(lambda: setting.teacher_maps(images)),
-        "critic": _waiting(lambda: setting.gan.update([real], [fake], len(images), HERE)),
+        "critic": _waiting(lambda: setting.gan.update([Seen(real, fake)], len(images), HERE)),
         "adversary": _waiting(adversary),
     }
 

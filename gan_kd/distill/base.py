@@ -25,52 +25,70 @@ class Compared(NamedTuple):
     contexts: tuple[mx.Context, ...]
 
 
-class Distiller:
-    """A distillation method as the engine sees it; the defaults are those of a method without parameters of its own.
+class Outputs(NamedTuple):
+    """Predictions of an SSD head on one device: logits (n, A, classes + 1), class 0 the background, and box offsets
+    (n, A, 4)."""
 
-    Feature maps come in pairs: entry k of `teacher` and entry k of `student` have the same shape (n, C_k, S_k, S_k),
-    n being the samples of the batch that lie on one device.
+    classes: NDArray
+    boxes: NDArray
+
+
+class Seen(NamedTuple):
+    """What a distiller sees of a batch on one device, which holds n of its samples.
+
+    Maps come in pairs: entry k of `teacher` and entry k of `student` have the same shape (n, C_k, S_k, S_k).
     """
+
+    teacher: Maps
+    student: Maps
+    #: The teacher's and the student's, at equal anchors; None unless the distiller `needs` them, and in `update`.
+    outputs: tuple[Outputs, Outputs] | None = None
+
+
+class Distiller:
+    """A distillation method as the engine sees it; the defaults are those of a method without parameters of its own."""
 
     #: Of its arrays in a checkpoint; no two distillers of a stage share it.
     name = ""
+    #: What `Seen` has to hold beside maps: "outputs" or nothing.
+    needs: tuple[str, ...] = ()
     #: Epochs before the stage's own in which only `update` runs and the student stands still.
     warmup_epochs = 0
 
-    def losses(self, teacher: Maps, student: Maps, batch_size: int) -> dict[str, NDArray]:
+    def losses(self, seen: Seen, batch_size: int) -> dict[str, NDArray]:
         """Weighted losses of one device, for the student to minimise.
 
         Called inside `autograd.record()`. Each value is a scalar of shape (1,): the sum over this device's samples
-        divided by `batch_size`, the samples on all devices, so that devices add up to the batch mean.
+        divided by `batch_size`, the samples on all devices, so that devices add up to the batch mean. No other part of
+        a step may return a loss of the same name.
         """
         raise RuntimeError(f"{type(self).__name__} gives no loss")
 
-    def shares(self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int) -> dict[str, list[NDArray]]:
+    def shares(self, seen: Sequence[Seen], batch_size: int) -> dict[str, list[NDArray]]:
         """`losses` of every device, by name; for a method whose devices need each other to replace."""
         named: dict[str, list[NDArray]] = {}
-        for real, fake in zip(teacher, student):
-            for name, loss in self.losses(real, fake, batch_size).items():
+        for part in seen:
+            for name, loss in self.losses(part, batch_size).items():
                 named.setdefault(name, []).append(loss)
         return named
 
-    def update(
-        self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int, position: Position
-    ) -> dict[str, list[NDArray]]:
+    def update(self, seen: Sequence[Seen], batch_size: int, position: Position) -> dict[str, list[NDArray]]:
         """Train the method's own parameters on the maps of every device; the student's are not to be reached.
 
         Returns what is worth logging, by name: one (1,) array a device, which add up to the batch mean.
         """
         return {}
 
-    def diagnose(self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int) -> dict[str, list[float]]:
+    def diagnose(self, seen: Sequence[Seen], batch_size: int) -> dict[str, list[float]]:
         """How the method stands on the maps of every device: lists of one number a map, by name.
 
         Here `gradient_NAME` for each of its losses: the norm of the weighted loss's gradient at the student's map of
-        the whole batch. Called outside `autograd.record()`; waits for the devices and changes nothing.
+        the whole batch. Called outside `autograd.record()`; waits for the devices and changes nothing. Not called for
+        a method that needs outputs: those gradients are taken through the head, by the engine.
         """
-        maps = [leaves(fake) for fake in student]
+        maps = [leaves(part.student) for part in seen]
         with autograd.record():
-            losses = self.shares(teacher, maps, batch_size)
+            losses = self.shares([part._replace(student=fake) for part, fake in zip(seen, maps)], batch_size)
         return {f"gradient_{name}": norms(slopes(parts, maps, True)) for name, parts in losses.items()}
 
     def state(self) -> dict[str, NDArray]:

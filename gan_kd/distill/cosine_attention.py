@@ -5,7 +5,7 @@ from __future__ import annotations
 from mxnet import nd
 from mxnet.ndarray import NDArray
 
-from gan_kd.distill.base import Distiller, Maps
+from gan_kd.distill.base import Distiller, Seen
 
 
 def attention(feature_map: NDArray) -> NDArray:
@@ -30,7 +30,7 @@ class CosineAttention(Distiller):
     def __init__(self, weight: float) -> None:
         self.weight = weight
 
-    def losses(self, teacher: Maps, student: Maps, batch_size: int) -> dict[str, NDArray]:
+    def losses(self, seen: Seen, batch_size: int) -> dict[str, NDArray]:
         """`weight` x mean over maps of (1 - cos), summed over this device's samples / `batch_size`."""
-        distances = [nd.sum(1 - similarity(t, s)) for t, s in zip(teacher, student)]
+        distances = [nd.sum(1 - similarity(t, s)) for t, s in zip(seen.teacher, seen.student)]
         return {self.name: nd.add_n(*distances) * (self.weight / (len(distances) * batch_size))}

@@ -33,8 +33,10 @@ _WORKER = 70e6  # of a loader's process, with NumPy and OpenCV
 # are alive at a time, and over what is alive in a pass without gradients.
 _KEPT, _GRADIENTS, _FORWARD = 1.2, 1.5, 2.0
 # Arrays of the compared maps' size that a distiller's own operators hold at a time; more for one that is not ours.
-_MAPS = {"gan": 6, "cosine_attention": 5, "feature_imitation": 5}
+_MAPS = {"gan": 6, "cosine_attention": 5, "feature_imitation": 5, "cwd": 5, "outputs": 0}
 _MAPS_OF_OTHERS = 8
+# Likewise arrays of the predictions' size, of the distiller that compares outputs.
+_OF_OUTPUTS = 8
 
 Parts = dict[str, float]
 Shape = tuple[int, ...]
@@ -167,11 +169,17 @@ class _Stage:
             return
         held = sum(_MAPS.get(name, _MAPS_OF_OTHERS) for name in stage.distillers)
         self.training += teacher.teaching() + held * FLOAT * sum(c * side**2 for c, side in compared)
+        if "outputs" in stage.distillers:
+            # The teacher's head, and the copies of the predictions that softmax and the distances make.
+            head = _FORWARD * count(teacher.head, shapes(teacher.maps)).forward
+            self.training += head + _OF_OUTPUTS * FLOAT * teacher.anchors * (teacher.outputs + 4)
         if "gan" in stage.distillers:
             gan = self.recipe.distill.gan
-            dnet = DNet([c for c, _ in compared], [side for _, side in compared], gan.width, gan.norm)
+            seen = [(c * (2 if gan.condition == "teacher" else 1), side) for c, side in compared]
+            sides = [side for _, side in seen]
+            dnet = DNet([c for c, _ in seen], sides, gan.width, gan.norm, gan.kind, gan.match > 0)
             self.weights["critic"] = self._copies(gan.optimizer) * _weights(dnet)
-            self.training += _training(RealAndFake(dnet), 2 * shapes(compared)) + _training(dnet, shapes(compared))
+            self.training += _training(RealAndFake(dnet), 2 * shapes(seen)) + _training(dnet, shapes(seen))
 
     def __call__(self, batch_size: int) -> Estimate:
         recipe = self.recipe

@@ -12,11 +12,13 @@ import numpy as np
 from gan_kd.distill import custom
 from gan_kd.distill.base import Compared, Distiller
 from gan_kd.distill.cosine_attention import CosineAttention
+from gan_kd.distill.cwd import ChannelWise
 from gan_kd.distill.feature_imitation import FeatureImitation
 from gan_kd.distill.gan import GanDistiller
+from gan_kd.distill.outputs import OutputImitation
 from gan_kd.engine.saved import load_detector
 from gan_kd.engine.step import Networks
-from gan_kd.errors import RunError
+from gan_kd.errors import RunError, UsageError
 from gan_kd.models import zoo
 from gan_kd.models.adapter import Adapters, pair_maps, require_equal_sizes
 from gan_kd.models.head import new_head
@@ -100,8 +102,8 @@ def build_student(recipe: Recipe, classes: Sequence[str], network: str, teacher:
     needed = adapters if adapters.needed else None
     if recipe.distill.head == "teacher":
         require_equal_sizes(extractor, source)
-        return Networks(_detector(recipe, extractor, new_head(teacher.head), needed), source, pairs)
-    return Networks(_detector(recipe, extractor, head), source, pairs, needed)
+        return Networks(_detector(recipe, extractor, new_head(teacher.head), needed), source, teacher.head, pairs)
+    return Networks(_detector(recipe, extractor, head), source, teacher.head, pairs, needed)
 
 
 def head_in_words(recipe: Recipe, network: str, student: Detector, teacher: Detector) -> str:
@@ -125,15 +127,38 @@ def build_distillers(
         sizes = [teacher.sizes[t] for _, t in networks.pairs]
         if name == "gan":
             seed_everything(recipe.train.seed)
-            distillers.append(GanDistiller(recipe.distill.gan, channels, sizes, contexts, recipe.train.sync_bn))
+            distillers.append(
+                GanDistiller(recipe.distill.gan, channels, sizes, contexts, recipe.train.sync_bn, recipe.train.seed)
+            )
         elif name == "cosine_attention":
             distillers.append(CosineAttention(recipe.distill.cosine_attention.weight))
         elif name == "feature_imitation":
-            distillers.append(FeatureImitation(recipe.distill.feature_imitation.weight))
+            distillers.append(FeatureImitation(recipe.distill.feature_imitation, channels))
+        elif name == "cwd":
+            distillers.append(ChannelWise(recipe.distill.cwd))
+        elif name == "outputs":
+            distillers.append(OutputImitation(recipe.distill.outputs))
         else:
             seed_everything(recipe.train.seed)
             distillers.append(custom.build(recipe, name, Compared(channels, sizes, tuple(contexts))))
+        if "outputs" in distillers[-1].needs:
+            _require_equal_anchors(name, networks)
     return distillers
+
+
+def _require_equal_anchors(name: str, networks: Networks) -> None:
+    """UsageError where outputs of teacher and student cannot be compared one by one."""
+    assert networks.teacher is not None and networks.teacher_head is not None
+    student, teacher = networks.detector.head, networks.teacher_head
+    anchors = [
+        head.anchors(extractor.sizes)
+        for head, extractor in ((student, networks.detector.extractor), (teacher, networks.teacher))
+    ]
+    if student.classes != teacher.classes or not np.array_equal(*anchors):
+        raise UsageError(
+            f"the distiller {name} compares predictions anchor by anchor, but the teacher's head has other classes or "
+            f"anchors ({len(anchors[1])}) than the student's ({len(anchors[0])}): take distillers that compare maps"
+        )
 
 
 def describe(recipe: Recipe, network: str, detector: Detector) -> dict[str, Any]:

@@ -180,7 +180,7 @@ class _Run:
             networks = build_student(self.recipe, classes, stage.trains, self.teacher)
             if self.teacher is not None and stage.trains != "baseline":
                 log.info(head_in_words(self.recipe, stage.trains, networks.detector, self.teacher))
-        for block in (networks.detector, networks.bridge, networks.teacher):
+        for block in (networks.detector, networks.bridge, networks.teacher, networks.teacher_head):
             if block is not None:
                 block.collect_params().reset_ctx(self.contexts)
         if self.progress.step:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import mxnet as mx
@@ -12,14 +12,16 @@ from mxnet import autograd, gluon, nd
 from mxnet.ndarray import NDArray
 
 from gan_kd.data.loader import TrainBatch
-from gan_kd.distill.base import Distiller, Maps, leaves, norms
+from gan_kd.distill.base import Distiller, Maps, Outputs, Seen, leaves, norms
 from gan_kd.distill.cosine_attention import similarity
 from gan_kd.engine.cluster import here
 from gan_kd.engine.contexts import full, split
 from gan_kd.engine.loss import MultiBoxLoss, scale_of
 from gan_kd.engine.optim import Optimisation, Position
+from gan_kd.errors import UsageError
 from gan_kd.models.adapter import Adapters
 from gan_kd.models.extractor import Extractor
+from gan_kd.models.head import SSDHead
 from gan_kd.models.ssd import Detector
 from gan_kd.models.sync_bn import on_devices
 
@@ -34,6 +36,8 @@ class Networks:
     detector: Detector
     #: The frozen teacher, where there is one to learn from.
     teacher: Extractor | None = None
+    #: Its head, which runs only for distillers that need outputs.
+    teacher_head: SSDHead | None = None
     #: (student map, teacher map) that belong together.
     pairs: Sequence[tuple[int, int]] = ()
     #: Adapters that serve the distillers alone, because the student keeps its own head; not deployed.
@@ -55,6 +59,7 @@ class Networks:
             self.detector.head,
             self.bridge,
             self.teacher,
+            self.teacher_head,
         )
         for block in blocks:
             if block is not None:
@@ -94,14 +99,17 @@ class Step:
         Over the devices of all workers, that is.
         """
         images, targets, size = self._split(batch)
-        teacher = [self._teacher_maps(x) for x in images]
+        teacher = [self._taught(x) for x in images]
         with autograd.record():
             through_head, student = self._student_maps(images)
-        logs = self._update_distillers(teacher, student, size, position)
+        seen = [Seen(maps, fake) for (maps, _), fake in zip(teacher, student)]
+        logs = self._update_distillers(seen, size, position)
         with autograd.record():
-            named = self._ssd_losses(through_head, targets)
+            outputs = self._outputs(through_head)
+            named = self._ssd_losses(outputs, targets)
+            seen = _with_outputs(seen, [real for _, real in teacher], outputs)
             for distiller in self.distillers:
-                named.update(distiller.shares(teacher, student, size))
+                _add(named, distiller.shares(seen, size), distiller, logs)
             totals = [nd.add_n(*losses) for losses in zip(*named.values())]
         self.optimisation.backward(totals)
         self.optimisation.step(position)
@@ -110,40 +118,61 @@ class Step:
     def warm_up(self, batch: TrainBatch, position: Position) -> dict[str, list[NDArray]]:
         """Let the distillers train their own parameters; the student stands still."""
         images = split(batch.images, self.contexts)
-        teacher = [self._teacher_maps(x) for x in images]
+        teacher = [self._taught(x)[0] for x in images]
         # Batch statistics as in training, but nothing is recorded, so the student's BatchNorm keeps its own.
         with autograd.train_mode():
             _, student = self._student_maps(images)
-        return self._update_distillers(teacher, student, _whole(batch)[0], position)
+        return self._update_distillers(list(map(Seen, teacher, student)), _whole(batch)[0], position)
 
     def diagnose(self, batch: TrainBatch) -> dict[str, list[float]]:
         """How the distillers stand beside the detection loss on a batch: lists of one number a compared map, by name.
 
         `maps`: the side, cells. `attention_cosine`: similarity of student's and teacher's attention, mean over the
         batch. `gradient_detection`: norm of the gradient of L_conf + L_loc at the map that the head takes, which with
-        the student's own head is the one before the adapter. And what each distiller tells, of the maps that it
-        compares. Waits for the devices; parameters, their gradients and BatchNorm's statistics stay.
+        the student's own head is the one before the adapter; so are the gradients of losses on the head's outputs. And
+        what each distiller tells, of the maps that it compares. Waits for the devices; parameters, their gradients and
+        BatchNorm's statistics stay.
         """
         images, targets, size = self._split(batch)
-        teacher = [self._teacher_maps(x) for x in images]
+        teacher = [self._taught(x) for x in images]
         with autograd.train_mode():  # as in `warm_up`
             through_head, student = self._student_maps(images)
-        cosines = [[nd.sum(similarity(*pair)) for pair in zip(real, fake)] for real, fake in zip(teacher, student)]
+        seen = [Seen(maps, fake) for (maps, _), fake in zip(teacher, student)]
+        cosines = [[nd.sum(similarity(*pair)) for pair in zip(part.teacher, part.student)] for part in seen]
         found = {
             "maps": [m.shape[-1] for m in student[0]],
             "attention_cosine": [sum(float(part.asscalar()) for part in parts) / size for parts in zip(*cosines)],
-            "gradient_detection": self._detection_norms(through_head, targets),
+            "gradient_detection": self._norms_through_head(
+                through_head, lambda outputs: {"detection": _added(self._ssd_losses(outputs, targets))}
+            )["detection"],
         }
         for distiller in self.distillers:
-            found.update(distiller.diagnose(teacher, student, size))
+            if "outputs" not in distiller.needs:
+                found.update(distiller.diagnose(seen, size))
+                continue
+            norms_of = self._norms_through_head(
+                through_head,
+                lambda outputs, of=distiller: of.shares(
+                    _with_outputs(seen, [real for _, real in teacher], outputs), size
+                ),
+            )
+            found.update({f"gradient_{name}": values for name, values in norms_of.items()})
         return {name: values if name in SHARED else _over_workers(name, values) for name, values in found.items()}
 
-    def _detection_norms(self, through_head: Sequence[Maps], targets: Sequence[Sequence[NDArray]]) -> list[float]:
+    def _norms_through_head(
+        self,
+        through_head: Sequence[Maps],
+        losses_of: Callable[[Sequence[Outputs]], dict[str, list[NDArray]]],
+    ) -> dict[str, list[float]]:
+        """Norms of losses on the head's outputs, by name, at the compared ones of the maps that it takes."""
         inputs = [leaves(maps) for maps in through_head]
         with autograd.record():
-            losses = self._ssd_losses(inputs, targets)
-        slopes = [autograd.grad([conf, loc], maps) for conf, loc, maps in zip(losses["conf"], losses["loc"], inputs)]
-        return norms([[maps[index] for index, _ in self.networks.pairs] for maps in slopes])
+            losses = losses_of(self._outputs(inputs))
+        found = {}
+        for name, parts in losses.items():
+            slopes = [autograd.grad([loss], maps, retain_graph=True) for loss, maps in zip(parts, inputs)]
+            found[name] = norms([[maps[index] for index, _ in self.networks.pairs] for maps in slopes])
+        return found
 
     def _split(self, batch: TrainBatch) -> tuple[list[NDArray], list[tuple[NDArray, ...]], int]:
         """Images, and what the SSD loss compares with; one entry a device. And the samples of the whole batch."""
@@ -155,12 +184,19 @@ class Step:
         ]
         return images, list(zip(cls_targets, box_targets, scales)), size
 
-    def _teacher_maps(self, images: NDArray) -> Maps:
-        """Outside `record` and in predict mode: the teacher's BatchNorm must not move either."""
+    def _taught(self, images: NDArray) -> tuple[Maps, Outputs | None]:
+        """The teacher's compared maps, and its outputs where a distiller needs them.
+
+        Outside `record` and in predict mode: the teacher's BatchNorm must not move either.
+        """
         if self.networks.teacher is None or not self.distillers:
-            return []
+            return [], None
         maps = self.networks.teacher(images)
-        return [full(maps[index]) for _, index in self.networks.pairs]
+        outputs = None
+        if any("outputs" in distiller.needs for distiller in self.distillers):
+            assert self.networks.teacher_head is not None
+            outputs = Outputs(*map(full, self.networks.teacher_head(*maps)))
+        return [full(maps[index]) for _, index in self.networks.pairs], outputs
 
     def _student_maps(self, images: Sequence[NDArray]) -> tuple[list[Maps], list[Maps]]:
         """On every device the maps that the head takes, and those that the distillers compare with the teacher's."""
@@ -176,22 +212,46 @@ class Step:
         compared = [maps[index] for index, _ in self.networks.pairs]
         return maps, compared if self.networks.bridge is None else [full(m) for m in self.networks.bridge(*compared)]
 
-    def _update_distillers(
-        self, teacher: Sequence[Maps], student: Sequence[Maps], batch_size: int, position: Position
-    ) -> dict[str, list[NDArray]]:
+    def _update_distillers(self, seen: Sequence[Seen], batch_size: int, position: Position) -> dict[str, list[NDArray]]:
         logs: dict[str, list[NDArray]] = {}
         for distiller in self.distillers:
-            logs.update(distiller.update(teacher, student, batch_size, position))
+            _add(logs, distiller.update(seen, batch_size, position), distiller)
         return logs
 
-    def _ssd_losses(
-        self, through_head: Sequence[Maps], targets: Sequence[Sequence[NDArray]]
-    ) -> dict[str, list[NDArray]]:
+    def _outputs(self, through_head: Sequence[Maps]) -> list[Outputs]:
+        return [Outputs(*map(full, self.networks.detector.head(*maps))) for maps in through_head]
+
+    def _ssd_losses(self, outputs: Sequence[Outputs], targets: Sequence[Sequence[NDArray]]) -> dict[str, list[NDArray]]:
         """L_conf and L_loc, one entry a device."""
-        found = [map(full, self.networks.detector.head(*maps)) for maps in through_head]
-        losses = [self.loss(*predictions, *rest) for predictions, rest in zip(found, targets)]
-        conf, loc = zip(*losses)
+        conf, loc = zip(*[self.loss(*predictions, *rest) for predictions, rest in zip(outputs, targets)])
         return {"conf": list(conf), "loc": list(loc)}
+
+
+def _with_outputs(seen: Sequence[Seen], teacher: Sequence[Outputs | None], student: Sequence[Outputs]) -> list[Seen]:
+    """What distillers see with the predictions of both, where the teacher's were asked for."""
+    return [
+        part if real is None else part._replace(outputs=(real, own)) for part, real, own in zip(seen, teacher, student)
+    ]
+
+
+def _add(
+    named: dict[str, list[NDArray]],
+    more: dict[str, list[NDArray]],
+    distiller: Distiller,
+    beside: Container[str] = (),
+) -> None:
+    """Put a distiller's losses or logs with those of the others; UsageError where one of all has the name already."""
+    for name, parts in more.items():
+        if name in named or name in beside:
+            raise UsageError(
+                f"the distiller {type(distiller).__name__} returns '{name}', which another part of the step "
+                "returns too: rename it"
+            )
+        named[name] = parts
+
+
+def _added(named: dict[str, list[NDArray]]) -> list[NDArray]:
+    return [nd.add_n(*parts) for parts in zip(*named.values())]
 
 
 def _whole(batch: TrainBatch) -> tuple[int, int]:

@@ -5,12 +5,15 @@ from gan_kd.recipe.flags import add_arguments, overrides_from, recipe_from
 from gan_kd.recipe.load import from_dict, load, names, show
 from gan_kd.recipe.schema import (
     CosineAttention,
+    Cwd,
     Data,
     Demo,
     Distill,
     Eval,
+    FeatureImitation,
     Gan,
     Optimizer,
+    OutputImitation,
     Published,
     Recipe,
     Schedule,
@@ -22,12 +25,15 @@ from gan_kd.recipe.schema import (
 
 __all__ = [
     "CosineAttention",
+    "Cwd",
     "Data",
     "Demo",
     "Distill",
     "Eval",
+    "FeatureImitation",
     "Gan",
     "Optimizer",
+    "OutputImitation",
     "Published",
     "Recipe",
     "Schedule",

@@ -34,7 +34,7 @@ ZOO_WEIGHTS = {
 
 _TAPS_DOC = "two or three outputs of the backbone that become the first maps; null: the last of stride 16 and of 32"
 #: Distillation methods that come with the package.
-DISTILLERS = ("gan", "cosine_attention", "feature_imitation")
+DISTILLERS = ("gan", "cosine_attention", "feature_imitation", "cwd", "outputs")
 
 
 def knob(
@@ -173,7 +173,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Gan:
-    """The adversary: D-Net and how it learns (paper, section 3)."""
+    """The adversary: D-Net and how it learns (paper, section 3); the keys that are not in the paper mend it."""
 
     weight: float = knob("of mean D(S(x)) in the student's loss", 1.0, least=0)
     slopes: str = knob(
@@ -181,10 +181,41 @@ class Gan:
         "raw",
         choices=("raw", "unit"),
     )
+    kind: str = knob(
+        "D scores a map as a whole (image, as the paper) or each cell by its channels (cell)",
+        "image",
+        choices=("image", "cell"),
+        in_hash=None,
+    )
+    condition: str = knob(
+        "D sees a map alone (none, as the paper) or beside the teacher's of the same image (teacher)",
+        "none",
+        choices=("none", "teacher"),
+        in_hash=None,
+    )
+    loss: str = knob("of D: wgan or hinge", "wgan", choices=("wgan", "hinge"), in_hash=None)
+    limit: str = knob(
+        "what holds D: clamp (of its weights), spectral (norms of 1 by projection), penalty (WGAN-GP) or none",
+        "clamp",
+        choices=("clamp", "spectral", "penalty", "none"),
+        in_hash=None,
+    )
+    penalty: float = knob("limit penalty only: its weight", 10.0, above=0, in_hash=None)
+    input: str = knob(
+        "maps that D sees: raw, or standard (each channel by the teacher's mean and deviation)",
+        "raw",
+        choices=("raw", "standard"),
+        in_hash=None,
+    )
+    match: float = knob("of the L1 distance of D's hidden layers on S(x) and T(x), paired", 0.0, least=0, in_hash=None)
     width: int = knob("channels of each D-Net", 512, least=1)
-    norm: str = knob("normalisation in D-Net but its first block", "batch", choices=("batch", "instance", "none"))
-    clamp: float = knob("D's weights stay within +- this", 0.03, above=0)
-    critic_steps: int = knob("D steps for each student step", 1, least=1)
+    norm: str = knob(
+        "normalisation in D-Net but its first block; joint: BatchNorm over teacher's and student's maps together",
+        "batch",
+        choices=("batch", "instance", "none", "joint"),
+    )
+    clamp: float = knob("limit clamp only: D's weights stay within +- this", 0.03, above=0)
+    critic_steps: int = knob("D steps for each student step; 0: D stays as it was drawn", 1, least=0)
     warmup_epochs: int = knob("epochs before the stage's own in which D alone learns", 0, least=0)
     optimizer: Optimizer = knob("", make=lambda: Optimizer("adam", lr=0.0005, wd=0.0))
     schedule: Schedule = knob("", make=Schedule)
@@ -202,6 +233,29 @@ class FeatureImitation:
     """Squared distance of the maps, the simplest rival of an adversary (not in the paper)."""
 
     weight: float = knob("in the student's loss", 1.0, least=0)
+    input: str = knob(
+        "maps that are compared: raw, or standard (each channel by the teacher's mean and deviation)",
+        "raw",
+        choices=("raw", "standard"),
+        in_hash=None,
+    )
+
+
+@dataclass(frozen=True)
+class Cwd:
+    """KL divergence of each channel's distribution over the cells (channel-wise distillation)."""
+
+    weight: float = knob("in the student's loss", 1.0, least=0)
+    temperature: float = knob("that the maps are divided by", 1.0, above=0)
+
+
+@dataclass(frozen=True)
+class OutputImitation:
+    """The head's predictions at equal anchors: KL divergence of classes, smooth L1 of boxes."""
+
+    weight: float = knob("in the student's loss", 1.0, least=0)
+    boxes: float = knob("of the boxes beside the classes", 1.0, least=0)
+    temperature: float = knob("that class logits are divided by", 1.0, above=0)
 
 
 @dataclass(frozen=True)
@@ -221,6 +275,8 @@ class Distill:
     gan: Gan = knob("", make=Gan)
     cosine_attention: CosineAttention = knob("", make=CosineAttention)
     feature_imitation: FeatureImitation = knob("", make=FeatureImitation)
+    cwd: Cwd = knob("", make=Cwd, in_hash=None)
+    outputs: OutputImitation = knob("", make=OutputImitation, in_hash=None)
     custom: dict[str, dict] = knob("keyword arguments of your own distillers, by dotted name", make=dict, in_hash=None)
 
 
@@ -236,7 +292,8 @@ class Stage:
     optimizer: Optimizer = knob("", make=Optimizer)
     schedule: Schedule = knob("", make=Schedule)
     distillers: list[str] = knob(
-        "distilled only, their losses summed: gan, cosine_attention, feature_imitation, or package.module.Class",
+        "distilled only, their losses summed: gan, cosine_attention, feature_imitation, cwd, outputs, or your own: "
+        "package.module.Class",
         make=list,
     )
 

@@ -22,7 +22,10 @@ LISTS = {
     "critic_at_bound": ("weights of D that stand at the clamp", "share"),
     "attention_cosine": ("attention of student and teacher", "cosine similarity"),
 }
-LOSSES = {"adversarial": "L_adv", "cosine_attention": "cosine attention", "feature_imitation": "imitation"}
+LOSSES = {
+    "adversarial": "L_adv", "adversarial_match": "D\'s layers", "cosine_attention": "cosine attention",
+    "feature_imitation": "imitation", "cwd": "CWD", "outputs": "outputs", "outputs_boxes": "outputs' boxes",
+}  # fmt: skip
 DECADES = 6  # more would be rounding
 
 

@@ -18,13 +18,13 @@ class ScaledImitation(Distiller):
         self.scales = mx.gluon.Parameter("scales", shape=(len(compared.channels),), init="ones")
         self.scales.initialize(ctx=list(compared.contexts))
 
-    def losses(self, teacher, student, batch_size):
-        scales = self.scales.data(teacher[0].context).detach()
-        return {self.name: self._distance(scales, teacher, student) * (self.weight / batch_size)}
+    def losses(self, seen, batch_size):
+        scales = self.scales.data(seen.teacher[0].context).detach()
+        return {self.name: self._distance(scales, seen.teacher, seen.student) * (self.weight / batch_size)}
 
-    def update(self, teacher, student, batch_size, position):
+    def update(self, seen, batch_size, position):
         found, slopes = [], []
-        for real, fake in zip(teacher, student):
+        for real, fake, _ in seen:
             scales = self.scales.data(real[0].context).detach()
             scales.attach_grad()
             with autograd.record():
@@ -32,7 +32,9 @@ class ScaledImitation(Distiller):
             distance.backward()
             found.append(distance)
             slopes.append(scales.grad.as_in_context(mx.cpu()))
-        self.scales.set_data(self.scales.data(teacher[0][0].context).as_in_context(mx.cpu()) - self.lr * sum(slopes))
+        self.scales.set_data(
+            self.scales.data(seen[0].teacher[0].context).as_in_context(mx.cpu()) - self.lr * sum(slopes)
+        )
         return {"scale_distance": found}
 
     def state(self):

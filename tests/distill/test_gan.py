@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
+from gan_kd.distill.base import Seen
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.engine.optim import Position
 from gan_kd.recipe import Gan, Optimizer
@@ -12,6 +13,7 @@ from gan_kd.recipe import Gan, Optimizer
 CHANNELS, SIZES, BATCH = [8, 6, 4], [8, 4, 1], 4
 HERE = Position(0, 10, 1)
 CPU = mx.cpu(0)
+BOTH = [mx.cpu(0), mx.cpu(1)]
 
 
 def maps(seed, contexts=(CPU,), grad=False):
@@ -24,6 +26,11 @@ def maps(seed, contexts=(CPU,), grad=False):
         for m in devices[-1] if grad else []:
             m.attach_grad()
     return devices
+
+
+def seen(teacher, student):
+    """What a distiller gets: one entry a device."""
+    return list(map(Seen, teacher, student))
 
 
 def distiller(contexts=(CPU,), **config):
@@ -45,7 +52,7 @@ def test_critic_loss_is_the_mean_difference_summed_over_maps():
     gan, teacher, student = distiller(), maps(0), maps(1)
     real, fake = scores(gan, teacher[0]), scores(gan, student[0])
     expected = sum(np.mean(r - f) for r, f in zip(real, fake))
-    logs = gan.update(teacher, student, BATCH, HERE)
+    logs = gan.update(seen(teacher, student), BATCH, HERE)
     assert logs["critic"][0].asscalar() == pytest.approx(expected, rel=1e-4)
     assert logs["critic_real"][0].asscalar() == pytest.approx(np.mean([r.mean() for r in real]), rel=1e-4)
     assert logs["critic_fake"][0].asscalar() == pytest.approx(np.mean([f.mean() for f in fake]), rel=1e-4)
@@ -55,7 +62,7 @@ def test_student_loss_is_the_mean_fake_score_summed_over_maps():
     gan, teacher, student = distiller(weight=0.5), maps(0), maps(1)
     expected = 0.5 * sum(f.mean() for f in scores(gan, student[0]))
     with autograd.record():
-        loss = gan.losses(teacher[0], student[0], BATCH)["adversarial"]
+        loss = gan.losses(Seen(teacher[0], student[0]), BATCH)["adversarial"]
     assert loss.asscalar() == pytest.approx(expected, rel=1e-4)
 
 
@@ -64,7 +71,7 @@ def test_one_step_of_sgd_moves_every_weight_down_its_gradient():
     gan = distiller(norm="none", clamp=10.0, optimizer=Optimizer("sgd", lr=1e-3, momentum=0.0, wd=0.0))
     teacher, student = maps(0), maps(1)
     before = weights(gan)
-    gan.update(teacher, student, BATCH, HERE)
+    gan.update(seen(teacher, student), BATCH, HERE)
     rng = np.random.default_rng(3)
 
     def critic_loss(name, values):
@@ -89,7 +96,7 @@ def test_one_step_of_sgd_moves_every_weight_down_its_gradient():
 def test_gradient_for_the_student_passes_finite_differences():
     gan, student = distiller(norm="none"), maps(1, grad=True)
     with autograd.record():
-        loss = gan.losses([], student[0], BATCH)["adversarial"]
+        loss = gan.losses(Seen([], student[0]), BATCH)["adversarial"]
     loss.backward()
     rng = np.random.default_rng(4)
     for index, m in enumerate(student[0]):
@@ -108,7 +115,7 @@ def test_unit_slopes_count_every_map_alike():
     for kind in ("raw", "unit"):
         gan, student = distiller(slopes=kind, weight=0.5), maps(1, grad=True)
         with autograd.record():
-            loss = gan.losses([], student[0], BATCH)["adversarial"]
+            loss = gan.losses(Seen([], student[0]), BATCH)["adversarial"]
         loss.backward()
         slopes[kind] = [m.grad.asnumpy() for m in student[0]]
     for raw, unit in zip(slopes["raw"], slopes["unit"]):
@@ -120,7 +127,7 @@ def test_unit_slopes_count_every_map_alike():
 def test_diagnosis_gap_bound_and_gradient(contexts):
     gan = distiller(contexts, norm="none", weight=0.5)
     gan.clamp()
-    found = gan.diagnose(maps(0, contexts), maps(1, contexts), BATCH)
+    found = gan.diagnose(seen(maps(0, contexts), maps(1, contexts)), BATCH)
     [teacher], [student] = maps(0), maps(1, grad=True)
     gan = distiller(norm="none", weight=0.5)
     gan.clamp()
@@ -141,7 +148,7 @@ def test_diagnosis_gap_bound_and_gradient(contexts):
 def test_the_clamped_scales_of_batchnorm_count_at_the_bound_and_its_statistics_do_not():
     gan = distiller(clamp=0.5)
     gan.clamp()
-    found = gan.diagnose(maps(0), maps(1), BATCH)["critic_at_bound"]
+    found = gan.diagnose(seen(maps(0), maps(1)), BATCH)["critic_at_bound"]
     for critic, share in zip(gan.dnet.discriminators, found):  # the scales alone are as large, in the first two maps
         sizes = {name: p.data().size for name, p in critic.collect_params().items() if p.grad_req != "null"}
         assert share == pytest.approx(sum(n for name, n in sizes.items() if "gamma" in name) / sum(sizes.values()))
@@ -152,9 +159,9 @@ def test_the_clamped_scales_of_batchnorm_count_at_the_bound_and_its_statistics_d
 def test_diagnosis_leaves_the_critic_as_it_was(norm):
     """A gradient through D moves its BatchNorms' running statistics, which are in every checkpoint."""
     gan = distiller(norm=norm)
-    gan.update(maps(0), maps(1), BATCH, HERE)
+    gan.update(seen(maps(0), maps(1)), BATCH, HERE)
     before = {name: array.asnumpy() for name, array in gan.state().items()}
-    gan.diagnose(maps(2), maps(3), BATCH)
+    gan.diagnose(seen(maps(2), maps(3)), BATCH)
     after = gan.state()
     assert before.keys() == after.keys()
     for name, array in before.items():
@@ -164,7 +171,7 @@ def test_diagnosis_leaves_the_critic_as_it_was(norm):
 def test_every_weight_is_clamped_after_the_step_and_statistics_are_not():
     gan = distiller(clamp=0.03)
     before = max(np.abs(w).max() for w in weights(gan).values())
-    gan.update(maps(0), maps(1), BATCH, HERE)
+    gan.update(seen(maps(0), maps(1)), BATCH, HERE)
     after = weights(gan)
     assert before > 0.03
     for name, parameter in gan.dnet.collect_params().items():
@@ -177,7 +184,7 @@ def test_clamping_holds_on_every_device():
     contexts = [mx.cpu(0), mx.cpu(1)]
     gan = distiller(contexts)
     for _ in range(2):
-        gan.update(maps(0, contexts), maps(1, contexts), BATCH, HERE)
+        gan.update(seen(maps(0, contexts), maps(1, contexts)), BATCH, HERE)
     for parameter in gan.dnet.collect_params().values():
         if parameter.grad_req != "null":
             first, second = (data.asnumpy() for data in parameter.list_data())
@@ -190,24 +197,24 @@ def test_two_devices_give_the_weights_of_one():
     config = {"norm": "none", "optimizer": Optimizer("sgd", lr=0.1, momentum=0.9)}
     one, two = distiller(**config), distiller([mx.cpu(0), mx.cpu(1)], **config)
     for _ in range(3):
-        one.update(maps(0), maps(1), BATCH, HERE)
-        two.update(maps(0, [mx.cpu(0), mx.cpu(1)]), maps(1, [mx.cpu(0), mx.cpu(1)]), BATCH, HERE)
+        one.update(seen(maps(0), maps(1)), BATCH, HERE)
+        two.update(seen(maps(0, BOTH), maps(1, BOTH)), BATCH, HERE)
     for a, b in zip(weights(one).values(), weights(two).values()):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_the_critics_step_gives_the_student_no_gradient():
     student = maps(1, grad=True)
-    distiller().update(maps(0), student, BATCH, HERE)
+    distiller().update(seen(maps(0), student), BATCH, HERE)
     assert all(m.grad.asnumpy().any() == 0 for m in student[0])
 
 
 def test_the_students_step_leaves_the_critic_unchanged():
     gan, student = distiller(), maps(1, grad=True)
-    gan.update(maps(0), student, BATCH, HERE)
+    gan.update(seen(maps(0), student), BATCH, HERE)
     before = weights(gan)
     with autograd.record():
-        loss = gan.losses([], student[0], BATCH)["adversarial"]
+        loss = gan.losses(Seen([], student[0]), BATCH)["adversarial"]
     loss.backward()
     assert all(m.grad.asnumpy().any() for m in student[0])
     after = weights(gan)
@@ -228,7 +235,7 @@ def test_the_student_gets_the_gradient_of_the_score_and_the_critic_none(norm):
     with autograd.record():
         # As in a step: the maps are no leaves of the student's graph, and other losses are added.
         through = [2 * m for m in student]
-        loss = gan.losses([], [t / 2 for t in through], BATCH)["adversarial"]
+        loss = gan.losses(Seen([], [t / 2 for t in through]), BATCH)["adversarial"]
         total = loss + sum(t.sum() for t in through)
     total.backward()
     assert loss.asscalar() == pytest.approx(score.asscalar(), rel=1e-5)
@@ -240,8 +247,8 @@ def test_the_student_gets_the_gradient_of_the_score_and_the_critic_none(norm):
 def test_several_critic_steps_are_as_many_single_ones():
     once, twice = distiller(critic_steps=1), distiller(critic_steps=2)
     for _ in range(2):
-        once.update(maps(0), maps(1), BATCH, HERE)
-    twice.update(maps(0), maps(1), BATCH, HERE)
+        once.update(seen(maps(0), maps(1)), BATCH, HERE)
+    twice.update(seen(maps(0), maps(1)), BATCH, HERE)
     for a, b in zip(weights(once).values(), weights(twice).values()):
         np.testing.assert_array_equal(a, b)
 
@@ -249,12 +256,12 @@ def test_several_critic_steps_are_as_many_single_ones():
 def test_state_brings_back_the_same_next_step(tmp_path):
     gan = distiller()
     for _ in range(2):
-        gan.update(maps(0), maps(1), BATCH, HERE)
+        gan.update(seen(maps(0), maps(1)), BATCH, HERE)
     mx.nd.save(str(tmp_path / "state"), gan.state())
     again = distiller()
     again.load_state(mx.nd.load(str(tmp_path / "state")))
     for each in (gan, again):
-        each.update(maps(2), maps(3), BATCH, HERE)
+        each.update(seen(maps(2), maps(3)), BATCH, HERE)
     for a, b in zip(weights(gan).values(), weights(again).values()):
         np.testing.assert_array_equal(a, b)
 
@@ -270,7 +277,7 @@ def test_unit_slopes_count_the_samples_of_all_devices():
         for m in (m for part in student for m in part):
             m.attach_grad()
         with autograd.record():
-            losses = gan.shares([], student, BATCH)["adversarial"]
+            losses = gan.shares([Seen([], part) for part in student], BATCH)["adversarial"]
         autograd.backward(losses)
         slopes.append([np.concatenate([m.grad.asnumpy() for m in parts]) for parts in zip(*student)])
     for one, two in zip(*slopes):

@@ -55,7 +55,7 @@ def test_norm_on_every_block_but_the_first():
     assert kinds("batch") == first + 2 * ["Conv2D", "BatchNorm", "LeakyReLU"] + last
     assert kinds("instance") == first + 2 * ["Conv2D", "InstanceNorm", "LeakyReLU"] + last
     assert kinds("none") == first + 2 * ["Conv2D", "LeakyReLU"] + last
-    with pytest.raises(ValueError, match="norm must be one of batch, none, instance, not 'layer'"):
+    with pytest.raises(ValueError, match="norm must be one of batch, none, instance, joint, not 'layer'"):
         Discriminator(6, 8, norm="layer")
 
 
@@ -144,7 +144,7 @@ def test_one_discriminator_a_map_with_the_papers_width_and_first_weights():
     assert not list(net.collect_params(".*bias"))
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "joint"])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_one_pass_over_real_and_fake_has_scores_and_gradients_of_two(norm, compiled):
     mx.random.seed(5)
@@ -170,3 +170,44 @@ def test_one_pass_over_real_and_fake_has_scores_and_gradients_of_two(norm, compi
     assert len(found[1]) == 4 + len(weights)
     for two, one in zip(*found):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5 * np.abs(two).max())
+
+
+def test_a_joint_norm_takes_the_statistics_of_both_sides_together():
+    mx.random.seed(5)
+    net = DNet([3], [8], width=4, norm="joint")
+    net.initialize(mx.init.Normal(0.3), force_reinit=True)
+    real, fake = mx.nd.random.normal(0, 1, (4, 3, 8, 8)), mx.nd.random.normal(2, 3, (4, 3, 8, 8))
+    with autograd.train_mode():
+        (whole,) = net(mx.nd.concat(real, fake, dim=0))
+        scores = RealAndFake(net)(real, fake)
+    np.testing.assert_allclose(np.concatenate([s.asnumpy() for s in scores]), whole.asnumpy(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_cell_critic_scores_every_cell_by_its_channels(compiled):
+    """Against NumPy: 1x1 convolutions with bias are matrix products, LeakyReLU 0.2 between them."""
+    mx.random.seed(5)
+    net = DNet([3, 5], [4, 1], width=6, kind="cell", hidden=True)
+    net.initialize()
+    for bias in net.collect_params(".*bias").values():
+        bias.set_data(mx.nd.random.normal(shape=bias.shape))
+    both = RealAndFake(net)
+    if compiled:
+        both.hybridize(static_alloc=True)
+    sides = [[mx.nd.random.normal(shape=(2, c, s, s)) for c, s in ((3, 4), (5, 1))] for _ in range(2)]
+    found = [array.asnumpy() for array in both(*sides[0], *sides[1])]
+    scores, hidden = [], []
+    for maps in sides:
+        for critic, x in zip(net.discriminators, maps):
+            x = x.asnumpy()
+            for layer in (critic.layers[0], critic.layers[2], critic.layers[4]):
+                weight, bias = layer.weight.data().asnumpy()[:, :, 0, 0], layer.bias.data().asnumpy()
+                x = np.einsum("nchw,fc->nfhw", x, weight) + bias[:, None, None]
+                if layer is critic.layers[4]:
+                    scores.append(x.reshape(2, -1))
+                else:
+                    x = np.where(x > 0, x, 0.2 * x)
+                    hidden.append(x)
+    assert len(found) == len(scores) + len(hidden) == 4 + 8
+    for own, expected in zip(found, [*scores, *hidden]):
+        np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,50 @@
+"""Imitation of the head's outputs: the student's predictions are drawn to the teacher's at the same anchors.
+
+Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531) on every anchor, and the teacher's boxes where it sees an
+object (Chen et al. 2017, "Learning Efficient Object Detection Models with Knowledge Distillation", sections 3.2, 3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mxnet import autograd, nd
+from mxnet.ndarray import NDArray
+
+from gan_kd.distill.base import Distiller, Seen
+from gan_kd.engine.cluster import here
+from gan_kd.models.sync_bn import summed
+from gan_kd.recipe import OutputImitation as Config
+
+
+class OutputImitation(Distiller):
+    """KL divergence of class distributions over all anchors, smooth L1 of box offsets weighted by the teacher's
+    probability of an object; both divided by the sum of these probabilities over the whole batch, as SSD's losses are
+    by the positive anchors."""
+
+    name = "outputs"
+    needs = ("outputs",)
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def shares(self, seen: Sequence[Seen], batch_size: int) -> dict[str, list[NDArray]]:
+        """`outputs`: weight x T^2 x sum of KL(teacher || student); `outputs_boxes`: weight x boxes x smooth L1."""
+        temperature = self.config.temperature
+        objects, divergences, distances = [], [], []
+        for part in seen:
+            assert part.outputs is not None  # `needs`
+            teacher, student = part.outputs
+            some = 1 - nd.softmax(teacher.classes, axis=2).slice_axis(axis=2, begin=0, end=1)
+            real, fake = (nd.log_softmax(one.classes / temperature, axis=2) for one in (teacher, student))
+            objects.append(nd.sum(some))
+            divergences.append(nd.sum(nd.exp(real) * (real - fake)))
+            apart = nd.smooth_l1(student.boxes - teacher.boxes, scalar=1.0)
+            distances.append(nd.sum(nd.broadcast_mul(apart, some)))
+        with autograd.pause():
+            total = here().sum("objects", summed(objects)[0])
+            # At least one object: in a batch without any, rounding would be divided by next to nothing.
+            counts = [nd.maximum(total, 1).as_in_context(one.context) for one in objects]
+        classes = [part * (self.config.weight * temperature**2) / n for part, n in zip(divergences, counts)]
+        boxes = [part * (self.config.weight * self.config.boxes) / n for part, n in zip(distances, counts)]
+        return {self.name: classes, f"{self.name}_boxes": boxes}
