@@ -29,6 +29,7 @@ from gan_kd.engine.folder import commit, machine
 from gan_kd.engine.saved import load_detector, require_classes
 from gan_kd.errors import RunError, UsageError
 from gan_kd.metrics import Result, checked_detections
+from gan_kd.metrics.also import measures
 from gan_kd.metrics.voc import VOCMetric
 from gan_kd.models import macs as cost
 from gan_kd.models.ssd import Detector
@@ -177,6 +178,15 @@ def count(dataset: DetectionDataset, detections: Sequence[np.ndarray], eval_conf
     return voc.result()
 
 
+def further(dataset: DetectionDataset, result: Evaluation, eval_config: Eval) -> dict[str, float | None]:
+    """Measures in percent of an evaluation's detections beside the recipe's metric, None for nan.
+
+    See `gan_kd.metrics.also.measures`. With the metric coco "ap" alone, COCO's own, which is the mAP.
+    """
+    found = {"ap": result.map} if eval_config.metric == "coco" else measures(dataset, result.detections)
+    return {name: _number(value) for name, value in found.items()}
+
+
 def measure_speed(
     detector: Detector, size: int, batch_size: int, context: mx.Context | None = None, passes: int = 7
 ) -> float:
@@ -226,6 +236,7 @@ def evaluate_params(
         "map": _number(result.map),
         "ap": {name: _number(value) for name, value in result.ap.items()},
         "summary": {name: _number(value) for name, value in result.summary.items()},
+        "also": further(dataset, result, recipe.eval),
         "images": result.images,
         "recipe": recipe.name,
         "recipe_hash": recipe_hash(recipe),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,9 @@ from gan_kd.engine.available import release_memory
 from gan_kd.engine.board import Board
 from gan_kd.engine.cluster import here
 from gan_kd.engine.contexts import open_contexts, start_amp
-from gan_kd.engine.evaluate import evaluate, evaluate_params
+from gan_kd.engine.evaluate import evaluate, evaluate_params, further
 from gan_kd.engine.folder import RECIPE, commit, open_folder
+from gan_kd.engine.last import last_epoch, write_last
 from gan_kd.engine.logs import MetricsFile, close_log, log, log_to
 from gan_kd.engine.memory import check_memory
 from gan_kd.engine.networks import (
@@ -41,12 +41,11 @@ from gan_kd.engine.optim import Optimisation
 from gan_kd.engine.saved import load_detector, save_detector
 from gan_kd.engine.step import Networks, Step
 from gan_kd.engine.train import Progress, StageTrainer
-from gan_kd.errors import RunError, UsageError, UserError
+from gan_kd.errors import RunError, UsageError, all_of
 from gan_kd.files import write_json
 from gan_kd.models.ssd import Detector
 from gan_kd.recipe import Recipe, Stage, recipe_hash
 from gan_kd.report.report import make_report
-from gan_kd.report.run import read_run
 from gan_kd.stop import Stopped, StopSignal
 
 
@@ -65,7 +64,7 @@ def train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
 def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
     folder = prefix / recipe.name / str(recipe.train.seed)
     with here().in_turn():  # images that are drawn and weights that are downloaded are there for the others then
-        contexts, data, *_ = _all_of(
+        contexts, data, *_ = all_of(
             lambda: open_contexts(recipe.train.contexts),
             lambda: preflight(recipe.data),
             lambda: fetch_weights(recipe),
@@ -103,21 +102,6 @@ def _opened(folder: Path, recipe: Recipe, resume: bool) -> AbstractContextManage
         return open_folder(folder, recipe, resume)
     here().require_visible(folder / RECIPE)
     return contextlib.nullcontext()
-
-
-def _all_of(*needs: Callable[[], Any]) -> list[Any]:
-    """What each of the functions gives; where some cannot, one sentence that names everything that is missing."""
-    given, missing = [], []
-    for need in needs:
-        try:
-            given.append(need())
-        except UserError as error:
-            missing.append(error)
-    if len(missing) > 1:
-        raise UsageError("; and ".join(str(error).rstrip(".") for error in missing))
-    if missing:
-        raise missing[0]
-    return given
 
 
 class _Run:
@@ -240,9 +224,9 @@ class _Run:
             f"stage {name}", parts.everything(networks, optimisation, distillers), self.progress.position()
         )
 
-        def measure() -> dict[str, Any] | None:
+        def measure(last: bool) -> dict[str, Any] | None:
             average_statistics(networks.detector.collect_params().values())
-            return self._evaluate(networks.detector, stage.trains) if here().first else None
+            return self._evaluate(networks.detector, stage.trains, last) if here().first else None
 
         def keep_best(result: dict[str, Any]) -> None:
             if result["map"] > self.progress.best.get(stage.trains, -1.0):
@@ -265,14 +249,19 @@ class _Run:
             following.step, following.epochs_seen = self.progress.step, self.progress.epochs_seen
         self.progress = following
 
-    def _evaluate(self, detector: Detector, trained: str | None = None) -> dict[str, Any]:
-        """mAP and AP by class in percent, on the recipe's test split; pictures of the network `trained` here."""
+    def _evaluate(self, detector: Detector, trained: str | None = None, last: bool = False) -> dict[str, Any]:
+        """mAP and AP by class in percent, on the recipe's test split; pictures of the network `trained` here.
+
+        last: a stage ends here, and more of it is measured and kept, before a checkpoint says that it is over.
+        """
         recipe = self.recipe
         result = evaluate(
             detector, self.val_set, self.contexts, recipe.eval, recipe.data.size, recipe.train.num_workers,
             policy=worker_policy(recipe.train),
         )  # fmt: skip
         log.info("Validation: %s, mAP=%.2f", ", ".join(f"{k}={v:.2f}" for k, v in result.ap.items()), result.map)
+        if last and trained is not None:
+            write_last(self.folder / trained, self.progress.step, further(self.val_set, result, recipe.eval))
         if self.board is not None and trained is not None:
             from gan_kd.engine.panels import panels  # Matplotlib, for a run that asks for pictures only
 
@@ -319,15 +308,10 @@ class _Run:
             if best.exists():
                 release_memory()
                 result = evaluate_params(self.recipe, best, self.contexts, self.val_set)
-                write_json(self.folder / network / "eval.json", {**result, "last_map": self._last_map(network)})
+                write_json(self.folder / network / "eval.json", {**result, **last_epoch(self.folder, network)})
                 lines.append(f"{network} mAP={result['map']:.2f}")
         with self.stop.held():  # some seconds, after which there is nothing left to stop
             report = make_report(self.folder)
             for line in (*lines, f"report: {report}"):
                 log.log(RESULT, line)
         return report
-
-    def _last_map(self, network: str) -> float | None:
-        """mAP of a network's last epoch, beside that of its best; None for a teacher that was not trained here."""
-        evals = read_run(self.folder).networks[network].evals
-        return evals[-1].get("map") if evals else None

@@ -67,11 +67,15 @@ class StageTrainer:
         loader: Loader,
         metrics: MetricsFile,
         progress: Progress,
-        evaluate: Callable[[], dict[str, Any] | None],
+        evaluate: Callable[[bool], dict[str, Any] | None],
         keep_best: Callable[[dict[str, Any]], None],
         save: Callable[[Progress], None],
     ) -> None:
-        """`evaluate` measures the network, `keep_best` saves it where that is its best, `save` writes a checkpoint."""
+        """What is called at an epoch's end.
+
+        `evaluate` measures the network, told whether the stage ends there, `keep_best` saves it where that is its
+        best, `save` writes a checkpoint.
+        """
         self.name, self.stage, self.train = name, stage, train
         self.step, self.loader, self.metrics, self.progress = step, loader, metrics, progress
         self.evaluate, self.keep_best, self.save = evaluate, keep_best, save
@@ -119,7 +123,7 @@ class StageTrainer:
         log.info("[Epoch %d] Training cost: %.3f", self._position()["epoch"], time.time() - started)
         own = progress.epoch + 1 - self.warmup
         due = own > 0 and (own % self.train.val_interval == 0 or own == self.stage.epochs)
-        result = self.evaluate() if due else None
+        result = self.evaluate(own == self.stage.epochs) if due else None
         with stop.held():
             progress.epoch, progress.batch, progress.epochs_seen = progress.epoch + 1, 0, progress.epochs_seen + 1
             if result is not None:

@@ -62,6 +62,13 @@ class Network:
         return final if final is not None or not self.evals else number(self.evals[-1].get("map"))
 
     @property
+    def also_last(self) -> dict[str, float]:
+        """Further measures in percent after the last epoch (voc07, voc10, ap); {} where they were not counted."""
+        found = self.eval.get("also_last")
+        values = {name: number(value) for name, value in found.items()} if isinstance(found, dict) else {}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
     def ap(self) -> dict[str, float]:
         """AP in percent by class: of the final evaluation, else of the best epoch of the training log."""
         best = max(self.evals, key=lambda record: number(record.get("map")) or -1.0, default={})
@@ -117,17 +124,17 @@ class Run:
     @property
     def difference(self) -> float | None:
         """mAP of distilled - baseline in percentage points, best epochs."""
-        return _minus(self.networks["distilled"].map, self.networks["baseline"].map)
+        return minus(self.networks["distilled"].map, self.networks["baseline"].map)
 
     @property
     def last_difference(self) -> float | None:
         """mAP of distilled - baseline in percentage points, last epochs."""
-        return _minus(self.networks["distilled"].last_map, self.networks["baseline"].last_map)
+        return minus(self.networks["distilled"].last_map, self.networks["baseline"].last_map)
 
     @property
     def gap_closed(self) -> float | None:
         """Part of the teacher's lead over the baseline that the student gained, %; None where that is not a point."""
-        lead = _minus(self.networks["teacher"].map, self.networks["baseline"].map)
+        lead = minus(self.networks["teacher"].map, self.networks["baseline"].map)
         if self.difference is None or lead is None or lead < 1:
             return None
         return 100 * self.difference / lead
@@ -141,7 +148,8 @@ class Run:
         return None
 
 
-def _minus(one: float | None, other: float | None) -> float | None:
+def minus(one: float | None, other: float | None) -> float | None:
+    """one - other, None where one of them is not known."""
     return None if one is None or other is None else one - other
 
 

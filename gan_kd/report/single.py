@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gan_kd.recipe import from_dict
 from gan_kd.report import page, published
 from gan_kd.report.compare import published_for
-from gan_kd.report.run import NETWORKS, Network, Run, leaves
+from gan_kd.report.run import NETWORKS, Network, Run, leaves, minus
 
 EVIDENCE = ("recipe.yaml", "metrics.jsonl", "train.log")
 DASH = "–"
@@ -126,7 +126,7 @@ def _tiles(run: Run, networks: Sequence[Network]) -> page.Tiles:
 
 
 def _results(run: Run, networks: Sequence[Network]) -> page.Table:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for network in networks:
         role = "teacher" if network.name == "teacher" else "student"
         stage = network.best.get("stage")  # None for a teacher that was not trained here
@@ -143,8 +143,28 @@ def _results(run: Run, networks: Sequence[Network]) -> page.Table:
     best, last = percent(run.difference, sign=True), percent(run.last_difference, sign=True)
     rows.append(("distilled − baseline", "", best, last, "", "", ""))
     rows.append(("teacher's lead gained", "", lead_gained(run), "", "", "", ""))
-    head = ("network", "backbone", "mAP %, best epoch", "mAP %, last epoch", "parameters", "MACs", "images/s")
-    return page.Table(head, rows, "llrrrrr", page.COLOURS, feet=2)
+    head: tuple[str, ...] = ("network", "backbone", "mAP %, best epoch", "mAP %, last epoch")
+    head, align = (*head, "parameters", "MACs", "images/s"), "llrrrrr"
+    further = _further(networks)
+    if further:
+        at = head.index("parameters")
+        head, *rows = ((*row[:at], cell, *row[at:]) for row, cell in zip((head, *rows), further))
+        align += "r"
+    return page.Table(head, rows, align, page.COLOURS, feet=2)
+
+
+def _further(networks: Sequence[Network]) -> list[str]:
+    """The results' column of further measures, its head first; [] where no network has them beside its mAP."""
+    measured = {network.name: network.also_last for network in networks}
+    if not any("voc10" in found for found in measured.values()):
+        return []
+
+    def cell(values: Iterable[float | None], sign: bool = False) -> str:
+        return ", ".join(percent(value, sign=sign) for value in values)
+
+    pairs = {name: [found.get(key) for key in ("voc10", "ap")] for name, found in measured.items()}
+    differences = [minus(*both) for both in zip(pairs["distilled"], pairs["baseline"])]
+    return ["voc10, AP 0.50:0.95 %, last epoch", *map(cell, pairs.values()), cell(differences, sign=True), ""]
 
 
 def _remarks(run: Run, networks: Sequence[Network]) -> list[str]:
@@ -157,6 +177,8 @@ def _remarks(run: Run, networks: Sequence[Network]) -> list[str]:
         "was not chosen. MACs: multiply-accumulates for one image. images/s: forward pass with decoding and "
         "suppression" + (f" in batches of {batch}" if batch else "") + ", on the machine named below."
     )
+    if _further(networks):
+        remarks.append("voc10: area under the curve at IoU 0.5. AP 0.50:0.95: its mean over ten IoU thresholds.")
     if run.difference is not None:
         remarks.append(
             f"One seed ({run.seed}): the spread over seeds was not run here, so that small differences say little."

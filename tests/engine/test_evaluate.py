@@ -11,9 +11,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gan_kd.data.dataset import open_split
+from gan_kd.data.dataset import DetectionDataset, open_split
 from gan_kd.data.transforms import ValTransform
-from gan_kd.engine.evaluate import count, evaluate, evaluate_params, measure_speed
+from gan_kd.engine.evaluate import Evaluation, count, evaluate, evaluate_params, further, measure_speed
 from gan_kd.engine.panels import IMAGES, panels
 from gan_kd.engine.saved import build_detector, save_detector
 from gan_kd.errors import RunError, UsageError
@@ -158,6 +158,11 @@ def test_the_ground_truth_scores_100(dataset, metric):
     assert count(dataset, missed, Eval(metric=metric)).ap == pytest.approx(expected)
 
 
+def test_nan_is_none_in_further_measures(dataset):
+    nothing = DetectionDataset(["cow"], dataset.records[:0])
+    assert set(further(nothing, Evaluation(math.nan, {}, {}, []), Eval()).values()) == {None}
+
+
 def test_the_threshold_is_the_recipes(dataset):
     moved = truth(dataset)
     for rows in moved:
@@ -181,6 +186,7 @@ def test_coco_counts_on_the_annotation_file(shared):
     assert len(dataset) == 128
     assert result.map > 99  # boxes cut at an image's edge, or below a pixel, are not the file's any more
     assert result.summary["AP50"] > 99
+    assert further(dataset, Evaluation(result.map, {}, {}, []), Eval(metric="coco")) == {"ap": result.map}
 
 
 def test_coco_needs_an_annotation_file(dataset):
@@ -232,6 +238,8 @@ def test_eval_json(detector, recipe, dataset, tmp_path):
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["map"] == pytest.approx(expected.map)
     assert result["ap"] == pytest.approx(expected.ap)
+    assert result["also"] == further(dataset, expected, Eval(metric="voc10"))
+    assert result["also"]["voc07"] == result["map"] and set(result["also"]) == {"voc07", "voc10", "ap"}
     assert (result["network"], result["images"], result["seed"]) == ("baseline", 5, 7)
     assert result["images_per_s"] > 0
     assert result["parameters"] == sum(

@@ -12,11 +12,12 @@ import pytest
 from gan_kd.data.check import preflight
 from gan_kd.data.dataset import DetectionDataset
 from gan_kd.engine import checkpoint
+from gan_kd.engine.last import last_epoch
 from gan_kd.engine.networks import require_teacher_file
 from gan_kd.engine.run import _Run
 from gan_kd.engine.saved import build_detector, save_detector
 from gan_kd.errors import RunError, UsageError
-from gan_kd.recipe import from_dict
+from gan_kd.recipe import from_dict, to_yaml
 from gan_kd.stop import Stopped, StopSignal
 from tests.engine.datasets import Deadly, Interrupting
 
@@ -138,6 +139,44 @@ def test_a_signal_in_an_evaluation_keeps_the_epoch_before_it(folder, data, tmp_p
     assert results(recipe, tmp_path / "stopped", data)[1]["batch"] == 3
     assert not run(recipe, tmp_path / "stopped", data)
     assert_same(results(recipe, tmp_path / "undisturbed", data), results(recipe, tmp_path / "stopped", data))
+
+
+def finished(recipe, folder, data):
+    """The eval.json of the student of a run that is gone on with to its end."""
+    with StopSignal() as signals, contextlib.closing(_Run(recipe, folder, CPU, data, signals)) as started:
+        started.all_stages()
+        (folder / "recipe.yaml").write_text(to_yaml(recipe))
+        started.finish()
+    return json.loads((folder / "baseline" / "eval.json").read_text())
+
+
+def test_measures_of_the_last_epoch_survive_a_stop_before_the_run_is_finished(folder, data, tmp_path):
+    """One more mAP than the log has; an old run, or one whose file is of another epoch, has none."""
+    recipe = make_recipe(folder, {"trains": "baseline", "epochs": 1})
+    assert run(recipe, tmp_path, data, StopAt(4)), "with the last checkpoint saved"
+    kept = tmp_path / "baseline" / "last.json"
+    content = json.loads(kept.read_text())
+    assert content["step"] == 3 and set(content["also"]) == {"voc07", "voc10", "ap"}
+    measured = finished(recipe, tmp_path, data)
+    # The only epoch is the best one as well.
+    assert measured["also_last"] == content["also"] == pytest.approx(measured["also"])
+    assert measured["also_last"]["voc07"] == measured["last_map"]
+    for text in (json.dumps({**content, "step": 2}), "{", "[]", "{}"):
+        kept.write_text(text)
+        assert last_epoch(tmp_path, "baseline") == {"last_map": measured["last_map"], "also_last": None}
+    kept.unlink()
+    measured = finished(recipe, tmp_path, data)
+    assert measured["also_last"] is None and measured["last_map"] is not None
+    assert last_epoch(tmp_path, "teacher") == {"last_map": None, "also_last": None}
+
+
+def test_the_last_epoch_is_measured_not_the_best(folder, data, tmp_path, monkeypatch):
+    recipe = make_recipe(folder, {"trains": "baseline", "epochs": 3}, val_interval=1)
+    measured = []
+    monkeypatch.setattr("gan_kd.engine.run.further", lambda *_: measured.append(0) or {"ap": 7.0})
+    assert not run(recipe, tmp_path, data)
+    assert len(measured) == 1, "not of every epoch, which would take its time"
+    assert json.loads((tmp_path / "baseline" / "last.json").read_text()) == {"step": 9, "also": {"ap": 7.0}}
 
 
 def test_what_stops_before_the_first_batch_leaves_no_checkpoint(folder, data, tmp_path):

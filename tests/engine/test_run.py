@@ -68,6 +68,12 @@ def results(folder):
     return (run / "metrics.jsonl").read_bytes(), arrays
 
 
+def measured(folder, *keys):
+    """These keys of each network's eval.json."""
+    files = run_folder(folder).glob("*/eval.json")
+    return {path.parent.name: [json.loads(path.read_text())[key] for key in keys] for path in files}
+
+
 def assert_same(first, second):
     assert first[0] == second[0]
     assert first[1].keys() == second[1].keys()
@@ -136,6 +142,14 @@ def test_every_stage_is_in_the_metrics(undisturbed):
 
 
 @pytest.mark.slow
+def test_the_further_measures_are_of_the_detections_that_the_map_is_of(undisturbed):
+    found = measured(undisturbed[0], "map", "also", "last_map", "also_last")
+    assert set(found) == {"teacher", "baseline", "distilled"}
+    for best, also, last, also_last in found.values():
+        assert (also["voc07"], also_last["voc07"]) == (best, last)
+
+
+@pytest.mark.slow
 def test_every_epoch_with_distillers_is_diagnosed(undisturbed):
     found = [line for line in records(undisturbed[0]) if line["kind"] == "diagnosis"]
     assert [(line["stage"], line["epoch"], line["batch"], line["step"]) for line in found] == [
@@ -181,6 +195,7 @@ def test_killed_and_resumed_equals_undisturbed(undisturbed, tmp_path, stage, epo
     done = train(tmp_path, "--resume")
     assert done.returncode == 0, done.stderr
     assert_same(results(undisturbed[0]), results(tmp_path))
+    assert measured(undisturbed[0], "also", "also_last") == measured(tmp_path, "also", "also_last")
     assert test_board.read_scalars(run_folder(tmp_path) / "tensorboard") == test_board.expected(records(undisturbed[0]))
 
 

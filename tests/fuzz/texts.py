@@ -110,7 +110,7 @@ def runs(folder: Path) -> Site:
         assert all(problem.isprintable() for problem in run.problems)
         used: list[Any] = [run.name, run.seed, run.finished, run.commands, run.difference, run.first("epoch")]
         for network in run.networks.values():
-            used += [network.map, network.last_map, network.ap, network.status]
+            used += [network.map, network.last_map, network.ap, network.also_last, network.status]
 
     return Site(sound, read, lambda path: [json.loads(line) for line in path.read_text().splitlines()], hurtful)
 

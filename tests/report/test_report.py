@@ -69,6 +69,31 @@ def test_a_whole_run(run_folder: Callable[..., Path]) -> None:
     assert sum(file.stat().st_size for file in path.parent.iterdir()) < 3e6
 
 
+def test_further_measures_where_a_network_has_them(run_folder: Callable[..., Path]) -> None:
+    """None of the teacher, which was not trained in this run; a file of an old run has no such key at all."""
+    folder = run_folder()
+    make_report(folder)
+    assert "voc10" not in (folder / "report" / "report.md").read_text()
+    found = {"baseline": {"voc07": 61.0, "voc10": 62.5, "ap": 33.25}, "distilled": {"voc10": 64.0, "ap": 33.0}}
+    for name in ("teacher", "baseline", "distilled"):
+        file = folder / name / "eval.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "also_last": found.get(name)}))
+    Reader(make_report(folder).read_text())
+    text = (folder / "report" / "report.md").read_text()
+    head, _, *rows = (line.split(" | ") for line in text.splitlines() if line.startswith("| "))
+    assert head[4] == "voc10, AP 0.50:0.95 %, last epoch" and head[5] == "parameters"
+    assert [row[4] for row in rows[:5]] == ["–, –", "62.50, 33.25", "64.00, 33.00", "+1.50, −0.25", ""]
+    assert rows[1][5] == "3.21 M" and "mean over ten IoU thresholds" in text
+
+
+def test_coco_has_no_further_measure(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder()
+    file = folder / "baseline" / "eval.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "also_last": {"ap": 33.0}}))
+    make_report(folder)
+    assert "0.50:0.95" not in (folder / "report" / "report.md").read_text()
+
+
 def test_the_same_run_gives_the_same_report(run_folder: Callable[..., Path], tmp_path: Path) -> None:
     folder = run_folder(networks=("teacher",))
     one, two = (make_report(folder, tmp_path / name).read_bytes() for name in ("one", "two"))

@@ -65,6 +65,14 @@ def test_nan_is_not_a_measurement(run_folder: Callable[..., Path]) -> None:
     assert teacher.map is None and teacher.last_map is None and teacher.ap == {"square": 3.0}
 
 
+def test_further_measures_are_read_as_far_as_they_are_numbers(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder(networks=("teacher",))
+    assert read_run(folder).networks["teacher"].also_last == {}
+    for value, expected in ((None, {}), ([3], {}), ({"voc10": 3, "ap": float("nan"), "voc07": None}, {"voc10": 3.0})):
+        rewrite(folder / "teacher" / "eval.json", also_last=value)
+        assert read_run(folder).networks["teacher"].also_last == expected
+
+
 def test_damaged_files_are_left_out_and_named(run_folder: Callable[..., Path]) -> None:
     folder = run_folder()
     (folder / "teacher" / "eval.json").write_text('{"map": 3')
