@@ -111,7 +111,7 @@ class GanDistiller(Distiller):
     def _reals(self, teacher: Maps) -> Maps:
         """What D is shown of the teacher."""
         maps = self.standard(teacher) if self.standard is not None else teacher
-        return [nd.concat(m, m, dim=1) for m in maps] if self.config.condition == "teacher" else maps
+        return list(map(_beside, maps, maps)) if self.config.condition == "teacher" else maps
 
     def _fakes(self, teacher: Maps, student: Maps) -> Maps:
         """What D is shown of the student."""
@@ -119,7 +119,7 @@ class GanDistiller(Distiller):
         if self.config.condition != "teacher":
             return maps
         beside = self.standard(teacher) if self.standard is not None else teacher
-        return [nd.concat(*pair, dim=1) for pair in zip(maps, beside)]
+        return list(map(_beside, maps, beside))
 
     def update(self, seen: Sequence[Seen], batch_size: int, position: Position) -> dict[str, list[NDArray]]:
         """`critic_steps` steps of D on these maps. Logs L_D as `critic`, D(T(x)) and D(S(x)) per map."""
@@ -235,6 +235,11 @@ class GanDistiller(Distiller):
         for part, kept in (("standard", self.standard), ("spectral", self.spectral)):
             if kept is not None:
                 kept.load_state(stripped(part, state))
+
+
+def _beside(one: NDArray, other: NDArray) -> NDArray:
+    """Two maps (n, C, S, S) as one, (n, 2C, S, S); the backward pass of `concat` crashes on CPUs at 1x1 cells."""
+    return nd.stack(one, other, axis=1).reshape((one.shape[0], -1, *one.shape[2:]))
 
 
 def _carried(value: NDArray, seen: Seen, still: Maps, slopes: Maps) -> NDArray:

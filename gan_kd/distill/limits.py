@@ -64,8 +64,8 @@ def penalise(dnet: DNet, points: Maps, given: bool, scale: float) -> NDArray:
     given: the second half of the channels is a condition, and the slope at it does not count.
 
     MXNet has no second-order gradient of a convolution. But the gradient of a critic of convolutions and LeakyReLU is
-    itself a chain of transposed convolutions and of factors that do not change around the point, and of that chain
-    first-order gradients for the weights are all that is needed.
+    itself a chain of convolutions, with turned kernels, and of factors that do not change around the point; of that
+    chain first-order gradients for the weights are all that is needed.
     """
     context = points[0].context
     weights = [p for critic in dnet.discriminators for p in critic.collect_params().values() if _is_weight(p)]
@@ -115,15 +115,21 @@ def _factors(layer: nn.LeakyReLU, x: NDArray) -> NDArray:
 
 
 def _transposed(layer: nn.Conv2D, slope: NDArray, shape: Sequence[int]) -> NDArray:
-    """The gradient at the input, of this shape, of a convolution from that at its output."""
+    """The gradient at the input, of this shape, of a convolution from that at its output.
+
+    As a convolution with turned kernels over cells set a stride apart: the backward pass of MXNet's `Deconvolution`
+    crashes on CPUs.
+    """
     settings = layer._kwargs
-    kernel, stride, pad = (settings[key] for key in ("kernel", "stride", "pad"))
-    # Rows and columns at the end that the strided kernel did not reach.
-    adj = [
-        side - ((count - 1) * step + width - 2 * border)
-        for side, count, width, step, border in zip(shape[2:], slope.shape[2:], kernel, stride, pad)
-    ]
-    return nd.Deconvolution(
-        slope, layer.weight.data(slope.context), kernel=kernel, stride=stride, pad=pad, adj=tuple(adj),
-        num_filter=shape[1], no_bias=True,
-    )  # fmt: skip
+    (side, _), (stride, _), (pad, _) = (settings[key] for key in ("kernel", "stride", "pad"))
+    for axis in (3, 5) if stride > 1 else ():  # (n, C, h, w) -> (n, C, h, stride, w, stride), zeros but at the first
+        slope = slope.expand_dims(3).expand_dims(5) if axis == 3 else slope
+        slope = nd.concat(slope, *[nd.zeros_like(slope)] * (stride - 1), dim=axis)
+    if stride > 1:
+        slope = slope.reshape((slope.shape[0], slope.shape[1], slope.shape[2] * stride, -1))
+    weight = nd.flip(layer.weight.data(slope.context).swapaxes(0, 1), axis=(2, 3))
+    border = side - 1 - pad
+    found = nd.Convolution(
+        slope, weight, kernel=(side, side), pad=(border, border), num_filter=shape[1], no_bias=True
+    )
+    return found[:, :, : shape[2], : shape[3]]
