@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 _LONGEST = 3000  # characters of a message
 
 #: Exit code of what Ctrl-C ended, as shells give it.
@@ -27,6 +30,24 @@ class RunError(UserError):
     """A run that started and could not go on. Exit code 1."""
 
     exit_code = 1
+
+
+def all_of(*needs: Callable[[], Any]) -> list[Any]:
+    """What each of the functions gives; where some cannot, one sentence that names everything that is missing.
+
+    Raises the only UserError, or a UsageError of all.
+    """
+    given, missing = [], []
+    for need in needs:
+        try:
+            given.append(need())
+        except UserError as error:
+            missing.append(error)
+    if len(missing) > 1:
+        raise UsageError("; and ".join(str(error).rstrip(".") for error in missing))
+    if missing:
+        raise missing[0]
+    return given
 
 
 def printable(text: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -35,16 +34,18 @@ from gan_kd.engine.networks import (
     describe,
     fetch_weights,
     head_in_words,
+    require_fitting_head,
     require_teacher_file,
+    warn_of_inheritance,
 )
 from gan_kd.engine.optim import Optimisation
 from gan_kd.engine.saved import load_detector, save_detector
 from gan_kd.engine.step import Networks, Step
 from gan_kd.engine.train import Progress, StageTrainer
-from gan_kd.errors import RunError, UsageError, UserError
+from gan_kd.errors import RunError, UsageError, all_of
 from gan_kd.files import write_json
 from gan_kd.models.ssd import Detector
-from gan_kd.recipe import Recipe, Stage, recipe_hash
+from gan_kd.recipe import Recipe, Stage, network_in_words, recipe_hash
 from gan_kd.report.report import make_report
 from gan_kd.report.run import read_run
 from gan_kd.stop import Stopped, StopSignal
@@ -65,7 +66,7 @@ def train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
 def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
     folder = prefix / recipe.name / str(recipe.train.seed)
     with here().in_turn():  # images that are drawn and weights that are downloaded are there for the others then
-        contexts, data, *_ = _all_of(
+        contexts, data, *_ = all_of(
             lambda: open_contexts(recipe.train.contexts),
             lambda: preflight(recipe.data),
             lambda: fetch_weights(recipe),
@@ -80,6 +81,7 @@ def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path
             f"{recipe.data.root}; lower it with --batch-size"
         )
     require_teacher_file(recipe, data[0].classes, folder)
+    require_fitting_head(recipe, data[0].classes)
     memory = check_memory(recipe, data[0].classes, contexts)
     with _opened(folder, recipe, resume), contextlib.closing(_Run(recipe, folder, contexts, data, stop)) as run:
         if here().first:
@@ -87,6 +89,9 @@ def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path
         else:
             log.setLevel(logging.WARNING)  # the first worker speaks for all
         log.info("memory: %s", memory)
+        warning = warn_of_inheritance(recipe)
+        if warning and here().first:
+            log.warning(warning)
         try:
             run.all_stages()
             return run.finish()
@@ -103,21 +108,6 @@ def _opened(folder: Path, recipe: Recipe, resume: bool) -> AbstractContextManage
         return open_folder(folder, recipe, resume)
     here().require_visible(folder / RECIPE)
     return contextlib.nullcontext()
-
-
-def _all_of(*needs: Callable[[], Any]) -> list[Any]:
-    """What each of the functions gives; where some cannot, one sentence that names everything that is missing."""
-    given, missing = [], []
-    for need in needs:
-        try:
-            given.append(need())
-        except UserError as error:
-            missing.append(error)
-    if len(missing) > 1:
-        raise UsageError("; and ".join(str(error).rstrip(".") for error in missing))
-    if missing:
-        raise missing[0]
-    return given
 
 
 class _Run:
@@ -252,7 +242,7 @@ class _Run:
         def save(progress: Progress) -> None:
             self._save(name, progress, parts.arrays(networks, optimisation, distillers))
 
-        log.info("stage %s trains the %s network for %d epochs", name, stage.trains, stage.epochs)
+        log.info("stage %s trains the %s network for %d epochs", name, self._named(stage.trains), stage.epochs)
         step = Step(networks, distillers, optimisation, self.contexts, self.recipe.train.sync_bn)
         StageTrainer(
             name, stage, self.recipe.train, step, self.loader, self.metrics, self.progress, measure, keep_best, save
@@ -320,12 +310,15 @@ class _Run:
                 release_memory()
                 result = evaluate_params(self.recipe, best, self.contexts, self.val_set)
                 write_json(self.folder / network / "eval.json", {**result, "last_map": self._last_map(network)})
-                lines.append(f"{network} mAP={result['map']:.2f}")
+                lines.append(f"{self._named(network)} mAP={result['map']:.2f}")
         with self.stop.held():  # some seconds, after which there is nothing left to stop
             report = make_report(self.folder)
             for line in (*lines, f"report: {report}"):
                 log.log(RESULT, line)
         return report
+
+    def _named(self, network: str) -> str:
+        return network_in_words(network, self.recipe.distill.head)
 
     def _last_map(self, network: str) -> float | None:
         """mAP of a network's last epoch, beside that of its best; None for a teacher that was not trained here."""
