@@ -16,7 +16,7 @@ from gan_kd.distill.feature_imitation import FeatureImitation
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.engine.saved import HEADS, load_detector
 from gan_kd.engine.step import Networks
-from gan_kd.errors import RunError
+from gan_kd.errors import RunError, UsageError
 from gan_kd.models import zoo
 from gan_kd.models.adapter import Adapters, pair_maps, require_equal_sizes
 from gan_kd.models.head import new_head, untrained_head
@@ -66,14 +66,24 @@ def require_teacher_file(recipe: Recipe, classes: Sequence[str], folder: Path) -
 
 
 def require_fitting_head(recipe: Recipe, classes: Sequence[str]) -> None:
-    """UsageError where the student's maps do not fit the teacher's head that it takes: found before any training."""
+    """UsageError where the teacher's head that the student takes has other maps or anchors: before any training.
+
+    Through other anchors the student would learn from other targets than its baseline does.
+    """
     if recipe.distill.head == "own" or not recipe.trains("control", "distilled"):
         return
-    student, teacher = (
-        split(zoo.assemble(network.backbone, recipe.data.size, classes, taps=network.taps))[0]
+    (student, own), (teacher, lent) = (
+        split(zoo.assemble(network.backbone, recipe.data.size, classes, taps=network.taps))
         for network in (recipe.student, recipe.teacher)
     )
     require_equal_sizes(student, teacher)
+    # As shapes alone the networks have no parameters to read, but constants know their value.
+    pairs = zip(own.allocated, lent.allocated)
+    if not all(np.array_equal(one.value.asnumpy(), other.value.asnumpy()) for one, other in pairs):
+        raise UsageError(
+            f"distill.head {recipe.distill.head}: the head of the teacher ({recipe.teacher.backbone}) has other "
+            f"anchors than that of the student ({recipe.student.backbone}) for these classes; set distill.head: own"
+        )
 
 
 def warn_of_inheritance(recipe: Recipe) -> str | None:
@@ -108,8 +118,8 @@ def build_student(recipe: Recipe, classes: Sequence[str], network: str, teacher:
 
     All three start from the same backbone and the same draw. With distill.head inherit, control and distilled carry
     adapters and a trainable copy of the teacher's head (paper, section 3: the head is "trained further") with its
-    anchors, which may be others than the baseline's (ResNet50 on COCO); with untrained the same with weights drawn
-    last; with own, their own head, and the adapters serve the distillers alone.
+    anchors; with untrained the same, its weights drawn last; with own, their own head, and the adapters serve the
+    distillers alone. A run refuses a teacher's head of other anchors than the baseline's (ResNet50 on COCO).
     """
     seed_everything(recipe.train.seed)
     student = recipe.student

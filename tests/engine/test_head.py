@@ -13,6 +13,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 import yaml
+from gluoncv.data import COCODetection
 
 from gan_kd.engine import memory
 from gan_kd.engine.networks import (
@@ -144,6 +145,16 @@ def test_other_maps_are_refused_before_any_training(head: str) -> None:
     with pytest.raises(UsageError, match="own head .distill.head: own.: student .*; teacher "):
         require_fitting_head(recipe(head, taps=three), CLASSES)
     require_fitting_head(recipe("own", "distilled", taps=three), CLASSES)
+    require_fitting_head(recipe(head, "baseline", taps=three), CLASSES)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_other_anchors_are_refused_before_any_training(head: str) -> None:
+    """As of the zoo's SSD on ResNet50, which has others for COCO's classes only."""
+    of = dataclasses.replace(recipe(head), teacher=Teacher("resnet50_v1", "random"))
+    require_fitting_head(of, CLASSES)
+    with pytest.raises(UsageError, match=f"distill.head {head}: the head of the teacher .resnet50_v1. has other anch"):
+        require_fitting_head(of, COCODetection.CLASSES)
 
 
 def command(*arguments: str | Path) -> str:
