@@ -33,7 +33,10 @@ class RunError(UserError):
 
 
 def all_of(*needs: Callable[[], Any]) -> list[Any]:
-    """What each of the functions gives; where some cannot, one sentence that names everything that is missing."""
+    """What each of the functions gives; where some cannot, one sentence that names everything that is missing.
+
+    Raises the only UserError, or a UsageError of all.
+    """
     given, missing = [], []
     for need in needs:
         try:

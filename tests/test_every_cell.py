@@ -31,7 +31,7 @@ TEACHERS = [name for name in RECIPES if "/teacher-" in name]
 ALONE = [name for name, recipe in RECIPES.items() if recipe.published and recipe.published.column == "none"]
 TAUGHT = [name for name, recipe in RECIPES.items() if recipe.published and recipe.published.column != "none"]
 #: Which head the distilled student has, by the recipe of its teacher: the teacher's where it has the same anchors.
-LENT, OWN = "the teacher's head and anchors", "its own head: the teacher's is for other maps or anchors"
+LENT, OWN = "inherited, the teacher's weights and anchors", "its own, the teacher's is for other maps or anchors"
 HEADS = {
     "voc/teacher-resnet50_v1": LENT,
     "voc/teacher-resnet101_v2": LENT,
@@ -64,7 +64,7 @@ def test_the_baseline_alone_is_the_one_beside_the_distilled_student(name: str) -
 
 
 def test_the_teachers_head_would_bring_other_anchors_on_coco() -> None:
-    recipe = unpublished("coco/mobilenet1.0-resnet50_v1", "teacher.weights=null", "distill.head=teacher")
+    recipe = unpublished("coco/mobilenet1.0-resnet50_v1", "teacher.weights=null", "distill.head=inherit")
     classes = class_names(recipe.data)
     teacher = build_teacher(recipe, classes)
     baseline = build_student(recipe, classes, "baseline", teacher).detector
@@ -170,6 +170,6 @@ def test_a_distilled_student_takes_an_adversarial_step(name: str, teachers: Call
     teacher = teachers(source)
     networks = build_student(recipe, class_names(recipe.data), "distilled", teacher)
     assert (recipe.data.size, recipe.distill.gan.width, len(networks.pairs)) == (512, 512, 6)
-    assert head_in_words(recipe, "distilled", networks.detector, teacher).endswith(f"has {HEADS[source]}")
+    assert head_in_words(recipe, "distilled", networks.detector, teacher).endswith(f": {HEADS[source]}")
     assert (networks.bridge is None) == (HEADS[source] == LENT)
     one_step(recipe, "adversarial", networks)

@@ -268,6 +268,8 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ("data.root=2012", "data.root has to be text, not 2012 (put it in quotes)"),
         ("data.root=", "data.root has to be text, not null"),
         ("data.root=''", "data.root is empty"),
+        ("distill.head=teachers", "distill.head cannot be teachers (did you mean teacher?)"),
+        ("distill.head=none", "distill.head cannot be none (one of: inherit, own, untrained"),
         ("data.val=2007/test", "data.val has to be a list, not 2007/test (write [2007/test])"),
         ("data.classes=[cat, no]", "data.classes[1] has to be text, not false"),
         ("published={tabel: 1}", "published.tabel is not a recipe key (did you mean published.table?)"),
@@ -286,9 +288,9 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ("stages.adversarial.distillers=[gan, gan]", "stages.adversarial.distillers names gan twice"),
         ("stages.adversarial.distillers=[]", "none of the distilled student has distillers"),
         ("stages.control={trains: control, epochs: 1, distillers: [gan]}",
-         "stages.control.distillers: control is"),
+         "stages.control.distillers: head inheritance is"),
         ("teacher.backbone=vgg16_atrous",
-         "distill.head teacher: SSDs on vgg16_atrous and mobilenet1.0 differ"),
+         "distill.head inherit: SSDs on vgg16_atrous and mobilenet1.0 differ in maps"),
         ("data.size=300",
          "teacher.weights zoo: GluonCV has no SSD on resnet50_v1 at 300 px for these classes (there are"),
         ("data.classes=[cat]", "(there are: none); name a .params file"),
@@ -326,7 +328,11 @@ def test_refused(override: str, message: str) -> None:
         (["teacher.weights=null", "stages.teacher=null", "stages.late={trains: teacher, epochs: 1}"],
          "stages train the teacher after the distilled student"),
         (["distill.head=student", "stages.c={trains: control, epochs: 1}"],
-         "control student has the teacher's head"),
+         "head inheritance (trains: inherit) needs distill.head inherit or untrained, not own"),
+        (["distill.head=own", "stages.c={trains: inherit, epochs: 1}"],
+         "head inheritance (trains: inherit) needs distill.head inherit or untrained, not own"),
+        (["teacher.backbone=vgg16_atrous", "distill.head=untrained"],
+         "distill.head untrained: SSDs on vgg16_atrous and mobilenet1.0 differ in maps"),
         (["data.dataset=coco", "eval.metric=coco", "data.val=[a, b]"], "eval.metric coco counts one split, not a, b"),
         (["data.dataset=coco", "eval.metric=coco", "data.train=[a, b]", "data.val=[c]", "data.holdout=4"],
          "eval.metric coco counts one split, not a, b"),
@@ -393,3 +399,26 @@ def test_hash_sees_the_order_of_stages(write: Any) -> None:
     recipe = load(MAIN)
     turned = dataclasses.replace(recipe, stages=dict(reversed(list(recipe.stages.items()))))
     assert recipe_hash(turned) != recipe_hash(recipe)
+
+
+def test_words_of_older_recipes_stay_and_change_no_hash(write: Any) -> None:
+    """The hashes are those before the words were renamed."""
+    for name, stored in (
+        (MAIN, "d3a795653b0d65b552c922c190cfce1c09dd94b968786bf5f4c3107dd2e80de5"),
+        ("voc/mobilenet1.0-vgg16_atrous", "eaef00600d075f923a1b58d28c097fcead0a6fc840297af1f5259e3ea94e5ab1"),
+        ("voc/mobilenet1.0-resnet50_v1-control", "571019f698dc6b5055cb1625d70b6fac4017eb6ebe46b22792fadeae6dd88dab"),
+        ("coco/mobilenet1.0-resnet50_v1", "5b15adc2afba6237495268218a4bbc8564ed75ee6580c17389f8942d7d3021e3"),
+        ("mini/control", "9798277213261689a4679aabf03fcd462af7f10636cd8349a457f91b8eea19b7"),
+        ("ablation/head-student", "3c7e925f60ef09f7a90f2e5281650551b317afe327e443a7ba99b125d771bb5f"),
+    ):
+        assert recipe_hash(load(name)) == stored, name
+    for older, newer in (("teacher", "inherit"), ("student", "own")):
+        one, other = (load("demo", [f"distill.head={word}"]) for word in (older, newer))
+        assert one == other and one.distill.head == newer and recipe_hash(one) == recipe_hash(other)
+        assert schema.Distill(head=older) == schema.Distill(head=newer)
+        text = to_yaml(one).replace(f"head: {newer}", f"head: {older}")
+        assert f"head: {older}" in text and load(write(text, f"{older}.yaml")) == one
+    assert recipe_hash(load("demo", ["distill.head=untrained"])) != recipe_hash(load("demo"))
+    one, other = (load("demo", [f"stages.c={{trains: {word}, epochs: 1}}"]) for word in ("control", "inherit"))
+    assert one == other and one.stages["c"].trains == "control"
+    assert recipe_hash(one) == "15aa1354f380b2ed528439d781248f374ea36cb6b5084d365359dbbae8300679"

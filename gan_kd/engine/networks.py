@@ -1,4 +1,4 @@
-"""The networks of a recipe: the teacher, and a student as baseline, control or distilled."""
+"""The networks of a recipe: the teacher, and a student as baseline, with an inherited head alone, or distilled."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gan_kd.distill.cwd import ChannelWise
 from gan_kd.distill.feature_imitation import FeatureImitation
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.distill.outputs import OutputImitation
-from gan_kd.engine.saved import load_detector
+from gan_kd.engine.saved import HEADS, load_detector
 from gan_kd.engine.step import Networks
 from gan_kd.errors import RunError, UsageError
 from gan_kd.models import zoo
 from gan_kd.models.adapter import Adapters, pair_maps, require_equal_sizes
-from gan_kd.models.head import new_head
+from gan_kd.models.head import new_head, untrained_head
 from gan_kd.models.ssd import Detector, join, split
-from gan_kd.recipe import Recipe, Stage
+from gan_kd.recipe import Recipe, Stage, network_in_words
 
 
 def seed_everything(seed: int) -> None:
@@ -67,6 +67,41 @@ def require_teacher_file(recipe: Recipe, classes: Sequence[str], folder: Path) -
         build_teacher(recipe, classes)
 
 
+def require_fitting_head(recipe: Recipe, classes: Sequence[str]) -> None:
+    """UsageError where the teacher's head that the student takes has other maps or anchors: before any training.
+
+    Through other anchors the student would learn from other targets than its baseline does.
+    """
+    if recipe.distill.head == "own" or not recipe.trains("control", "distilled"):
+        return
+    (student, own), (teacher, lent) = (
+        split(zoo.assemble(network.backbone, recipe.data.size, classes, taps=network.taps))
+        for network in (recipe.student, recipe.teacher)
+    )
+    require_equal_sizes(student, teacher)
+    # As shapes alone the networks have no parameters to read, but constants know their value.
+    pairs = zip(own.allocated, lent.allocated)
+    if not all(np.array_equal(one.value.asnumpy(), other.value.asnumpy()) for one, other in pairs):
+        raise UsageError(
+            f"distill.head {recipe.distill.head}: the head of the teacher ({recipe.teacher.backbone}) has other "
+            f"anchors than that of the student ({recipe.student.backbone}) for these classes; set distill.head: own"
+        )
+
+
+def warn_of_inheritance(recipe: Recipe) -> str | None:
+    """The sentence for a student that inherits a head but not a trained backbone; None for others.
+
+    On the demo, from random weights, the teacher's head alone cost 6 points of mAP.
+    """
+    inherits = recipe.distill.head == "inherit" and recipe.trains("control", "distilled")
+    if not inherits or recipe.student.init != "random":
+        return None
+    return (
+        "head inheritance is for pretrained backbones: from student.init random it cost 6 points of mAP on the demo, "
+        "so take distill.head: own"
+    )
+
+
 def build_teacher(recipe: Recipe, classes: Sequence[str]) -> Detector:
     """The teacher before its training, or with the trained weights that the recipe names. On the CPU."""
     teacher, size = recipe.teacher, recipe.data.size
@@ -81,12 +116,12 @@ def build_teacher(recipe: Recipe, classes: Sequence[str]) -> Detector:
 
 
 def build_student(recipe: Recipe, classes: Sequence[str], network: str, teacher: Detector | None) -> Networks:
-    """The student before its training, as `network`: baseline, control or distilled. On the CPU.
+    """The student before its training, as `network`: baseline, control (head inheritance) or distilled. On the CPU.
 
-    All three start from the same backbone and the same draw. With distill.head teacher, control and distilled carry
+    All three start from the same backbone and the same draw. With distill.head inherit, control and distilled carry
     adapters and a trainable copy of the teacher's head (paper, section 3: the head is "trained further") with its
-    anchors, which may be others than the baseline's (ResNet50 on COCO); with student, their own head, and the adapters
-    serve the distillers alone.
+    anchors; with untrained the same, its weights drawn last; with own, their own head, and the adapters serve the
+    distillers alone. A run refuses a teacher's head of other anchors than the baseline's (ResNet50 on COCO).
     """
     seed_everything(recipe.train.seed)
     student = recipe.student
@@ -100,19 +135,23 @@ def build_student(recipe: Recipe, classes: Sequence[str], network: str, teacher:
     )
     adapters.initialize()
     needed = adapters if adapters.needed else None
-    if recipe.distill.head == "teacher":
+    if recipe.distill.head != "own":
         require_equal_sizes(extractor, source)
-        return Networks(_detector(recipe, extractor, new_head(teacher.head), needed), source, teacher.head, pairs)
+        taken = new_head(teacher.head) if recipe.distill.head == "inherit" else untrained_head(teacher.head)
+        return Networks(_detector(recipe, extractor, taken, needed), source, teacher.head, pairs)
     return Networks(_detector(recipe, extractor, head), source, teacher.head, pairs, needed)
 
 
 def head_in_words(recipe: Recipe, network: str, student: Detector, teacher: Detector) -> str:
-    """Which head a control or distilled student has, for the log."""
-    if recipe.distill.head == "teacher":
-        return f"the {network} student has the teacher's head and anchors"
+    """Which head a taught student has and why, for the log."""
+    whose = f"head of the student, {network_in_words(network, recipe.distill.head)}:"
+    if recipe.distill.head == "inherit":
+        return f"{whose} inherited, the teacher's weights and anchors"
+    if recipe.distill.head == "untrained":
+        return f"{whose} untrained, the teacher's layers and anchors with weights drawn at random"
     own, other = (net.head.anchors(net.extractor.sizes) for net in (student, teacher))
-    why = "distill.head is student" if np.array_equal(own, other) else "the teacher's is for other maps or anchors"
-    return f"the {network} student has its own head: {why}"
+    why = "distill.head is own" if np.array_equal(own, other) else "the teacher's is for other maps or anchors"
+    return f"{whose} its own, {why}"
 
 
 def build_distillers(
@@ -163,7 +202,7 @@ def _require_equal_anchors(name: str, networks: Networks) -> None:
 
 def describe(recipe: Recipe, network: str, detector: Detector) -> dict[str, Any]:
     """What best.params and best.json say of a network, enough to build it and detect with it."""
-    own = network in ("teacher", "baseline") or recipe.distill.head == "student"
+    own = network in ("teacher", "baseline") or recipe.distill.head == "own"
     teacher, described = recipe.teacher, recipe.teacher if network == "teacher" else recipe.student
     with_head = described if own else teacher
     return {
@@ -172,7 +211,7 @@ def describe(recipe: Recipe, network: str, detector: Detector) -> dict[str, Any]
         "taps": zoo.taps_of(described.backbone, described.taps),
         "size": recipe.data.size,
         "classes": list(detector.head.classes),
-        "head": "own" if own else "teacher",
+        "head": HEADS["own" if own else recipe.distill.head],
         "head_backbone": with_head.backbone,
         "head_taps": zoo.taps_of(with_head.backbone, with_head.taps),
         "adapters": detector.adapters is not None,

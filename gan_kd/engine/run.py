@@ -35,7 +35,9 @@ from gan_kd.engine.networks import (
     describe,
     fetch_weights,
     head_in_words,
+    require_fitting_head,
     require_teacher_file,
+    warn_of_inheritance,
 )
 from gan_kd.engine.optim import Optimisation
 from gan_kd.engine.saved import load_detector, save_detector
@@ -44,7 +46,7 @@ from gan_kd.engine.train import Progress, StageTrainer
 from gan_kd.errors import RunError, UsageError, all_of
 from gan_kd.files import write_json
 from gan_kd.models.ssd import Detector
-from gan_kd.recipe import Recipe, Stage, recipe_hash
+from gan_kd.recipe import Recipe, Stage, network_in_words, recipe_hash
 from gan_kd.report.report import make_report
 from gan_kd.stop import Stopped, StopSignal
 
@@ -79,6 +81,7 @@ def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path
             f"{recipe.data.root}; lower it with --batch-size"
         )
     require_teacher_file(recipe, data[0].classes, folder)
+    require_fitting_head(recipe, data[0].classes)
     memory = check_memory(recipe, data[0].classes, contexts)
     with _opened(folder, recipe, resume), contextlib.closing(_Run(recipe, folder, contexts, data, stop)) as run:
         if here().first:
@@ -86,6 +89,9 @@ def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path
         else:
             log.setLevel(logging.WARNING)  # the first worker speaks for all
         log.info("memory: %s", memory)
+        warning = warn_of_inheritance(recipe)
+        if warning and here().first:
+            log.warning(warning)
         try:
             run.all_stages()
             return run.finish()
@@ -236,7 +242,7 @@ class _Run:
         def save(progress: Progress) -> None:
             self._save(name, progress, parts.arrays(networks, optimisation, distillers))
 
-        log.info("stage %s trains the %s network for %d epochs", name, stage.trains, stage.epochs)
+        log.info("stage %s trains the %s network for %d epochs", name, self._named(stage.trains), stage.epochs)
         step = Step(networks, distillers, optimisation, self.contexts, self.recipe.train.sync_bn)
         StageTrainer(
             name, stage, self.recipe.train, step, self.loader, self.metrics, self.progress, measure, keep_best, save
@@ -309,9 +315,12 @@ class _Run:
                 release_memory()
                 result = evaluate_params(self.recipe, best, self.contexts, self.val_set)
                 write_json(self.folder / network / "eval.json", {**result, **last_epoch(self.folder, network)})
-                lines.append(f"{network} mAP={result['map']:.2f}")
+                lines.append(f"{self._named(network)} mAP={result['map']:.2f}")
         with self.stop.held():  # some seconds, after which there is nothing left to stop
             report = make_report(self.folder)
             for line in (*lines, f"report: {report}"):
                 log.log(RESULT, line)
         return report
+
+    def _named(self, network: str) -> str:
+        return network_in_words(network, self.recipe.distill.head)

@@ -25,6 +25,8 @@ _NETWORK_KEYS = {
     "adapters": bool, "sha256": str,
 }  # fmt: skip
 _ADAPTERS = ("linear", "relu")
+#: The words of distill.head in files, which are older than those of recipes.
+HEADS = {"inherit": "teacher", "own": "own", "untrained": "untrained"}
 _SUPPRESSION = ("nms", "nms_topk", "post_nms")  # knobs of Eval; files older than this lack them
 
 
@@ -40,9 +42,9 @@ def build_detector(
 ) -> Detector:
     """A detector with random weights on the CPU, to load a file into.
 
-    head_backbone: the backbone of the teacher whose head it has, with adapters where channels differ (None:
-    its own head). measured: its suppression of overlapping boxes (None: the default of recipes). adapter: their kind.
-    taps, head_taps: of the two backbones, as `zoo.build` takes them.
+    head_backbone: the backbone of the teacher whose head it has, trained before or not, with adapters where channels
+    differ (None: its own head). measured: its suppression of overlapping boxes (None: the default of recipes).
+    adapter: their kind. taps, head_taps: of the two backbones, as `zoo.build` takes them.
     """
     extractor, head = split(zoo.build(backbone, size, classes, taps=taps))
     adapters = None
@@ -132,6 +134,8 @@ def _checked(file: Path, meta: Any) -> dict[str, Any]:
     wrong = [key for key, kind in _NETWORK_KEYS.items() if type(meta[key]) is not kind]
     if meta.get("adapter", _ADAPTERS[0]) not in _ADAPTERS:  # absent in files older than the choice
         wrong.append("adapter")
+    if meta["head"] not in HEADS.values():
+        wrong.append("head")
     wrong += [key for key in ("taps", "head_taps") if not _are_names(meta.get(key))]  # absent in older files, too
     if wrong:
         raise UsageError(f"{file}: it does not describe a network ({wrong[0]} is {meta[wrong[0]]!r})")
@@ -167,7 +171,7 @@ def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> 
                 f"{path}: trained at {meta['size']} px, but recipe {recipe.name} has {recipe.data.size} px; "
                 f"add --set data.size={meta['size']}"
             )
-    teacher = meta["head_backbone"] if meta["head"] == "teacher" else None
+    teacher = meta["head_backbone"] if meta["head"] != "own" else None
     own = {key: meta[key] for key in _SUPPRESSION if key in meta}
     measured = recipe.eval if recipe is not None else build(Eval, own, str(path))
     adapter = meta.get("adapter", _ADAPTERS[0])
@@ -200,6 +204,7 @@ def _load_by_trial(path: Path, recipe: Recipe) -> tuple[Detector, dict[str, Any]
 def _candidates(recipe: Recipe) -> Iterator[tuple[Detector, dict[str, Any]]]:
     teacher, student = recipe.teacher, recipe.student
     classes = class_names(recipe.data)
+    lent = HEADS["untrained" if recipe.distill.head == "untrained" else "inherit"]
     for network, body, head in (
         ("teacher", teacher, None),
         ("baseline", student, None),
@@ -219,7 +224,7 @@ def _candidates(recipe: Recipe) -> Iterator[tuple[Detector, dict[str, Any]]]:
                 "taps": zoo.taps_of(body.backbone, taps),
                 "size": recipe.data.size,
                 "classes": list(classes),
-                "head": "own" if head_backbone is None else "teacher",
+                "head": "own" if head_backbone is None else lent,
                 "head_backbone": (head or body).backbone,
                 "head_taps": zoo.taps_of((head or body).backbone, (head or body).taps),
                 "adapters": detector.adapters is not None,

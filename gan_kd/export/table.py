@@ -85,7 +85,8 @@ def _described(record: Mapping[str, Any]) -> str:
     source, taken = record["source"], record["input"]
     run = f", recipe {source['recipe']}, seed {source['seed']}, commit {source['commit']}" if "recipe" in source else ""
     adapters = ", adapters" if source["adapters"] else ""
-    head = "its own head" if source["head"] == "own" else f"the head of {source['head_backbone']}"
+    heads = {"own": "its own head", "untrained": f"a head of {source['head_backbone']}'s layers"}
+    head = heads.get(source["head"], f"the head of {source['head_backbone']}")
     shape, mean, std = (", ".join(map(str, taken[key])) for key in ("shape", "mean", "std"))
     return (
         f"The {source['network']} network{run}: {source['backbone']}{adapters} and {head}. Classes: "

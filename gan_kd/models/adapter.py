@@ -43,7 +43,7 @@ def require_equal_sizes(student: Maps, teacher: Maps) -> None:
     if student.sizes != teacher.sizes:
         raise UsageError(
             "the teacher's head needs student maps of the teacher's sizes, so distil with the "
-            f"student's own head: {_shapes(student, teacher)}"
+            f"student's own head (distill.head: own): {_shapes(student, teacher)}"
         )
 
 

@@ -115,16 +115,28 @@ def new_head(head: SSDHead) -> SSDHead:
 
     The student's head starts from the teacher's and is trained further (paper, algorithm, step 4).
     """
+    copied, given = untrained_head(head), head._collect_params_with_prefix()
+    for name, parameter in copied._collect_params_with_prefix().items():
+        parameter.set_data(given[name].data(given[name].list_ctx()[0]))
+    return copied
+
+
+def untrained_head(head: SSDHead) -> SSDHead:
+    """A head of the given one's layers and anchors on the same contexts, its weights drawn as a new SSD's are.
+
+    It follows mx.random.seed. Beside a head of `new_head` it tells what the layers give from what the weights give.
+    """
     return SSDHead(
-        _copy(head.class_predictors),
-        _copy(head.box_predictors),
+        _drawn(head.class_predictors),
+        _drawn(head.box_predictors),
         head.allocated,
         head.box_decoder,
         head.classes,
     )
 
 
-def _copy(predictors: nn.HybridSequential) -> nn.HybridSequential:
+def _drawn(predictors: nn.HybridSequential) -> nn.HybridSequential:
+    """Predictors of the same shapes, by the rule that each of GluonCV's has for its own weights."""
     copies = nn.HybridSequential()
     with copies.name_scope():
         for predictor in predictors:
@@ -132,9 +144,6 @@ def _copy(predictors: nn.HybridSequential) -> nn.HybridSequential:
             filters, channels, *kernel = old.weight.shape
             padding = tuple(side // 2 for side in kernel)
             new = ConvPredictor(filters, tuple(kernel), padding, in_channels=channels)
-            contexts = old.weight.list_ctx()
-            new.initialize(ctx=contexts)
-            new.predictor.weight.set_data(old.weight.data(contexts[0]))
-            new.predictor.bias.set_data(old.bias.data(contexts[0]))
+            new.initialize(ctx=old.weight.list_ctx())
             copies.add(new)
     return copies

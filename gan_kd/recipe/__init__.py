@@ -22,6 +22,7 @@ from gan_kd.recipe.schema import (
     Teacher,
     Train,
 )
+from gan_kd.recipe.words import network_in_words
 
 __all__ = [
     "CosineAttention",
@@ -47,6 +48,7 @@ __all__ = [
     "hashed",
     "load",
     "names",
+    "network_in_words",
     "overrides_from",
     "recipe_from",
     "recipe_hash",

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from gan_kd.errors import UsageError
 from gan_kd.recipe.convert import nearest
 from gan_kd.recipe.schema import DISTILLERS, FIRST_STRIDE, FIXED_SIZES, ZOO_WEIGHTS, Recipe, Schedule, Stage
+from gan_kd.recipe.words import network_in_words
 
 
 def check(recipe: Recipe) -> None:
@@ -71,29 +72,31 @@ def _check_stages(recipe: Recipe) -> None:
     if taught and recipe.teacher.weights is None and "teacher" not in trained:
         raise UsageError("stages need a teacher: set teacher.weights, or add a stage with trains: teacher")
     if taught and "teacher" in trained[taught[0] :]:
-        raise UsageError(f"stages train the teacher after the {trained[taught[0]]} student; it comes first")
+        student = network_in_words(trained[taught[0]], recipe.distill.head)
+        raise UsageError(f"stages train the teacher after the {student} student; it comes first")
     if "distilled" in trained and not any(stage.distillers for stage in recipe.stages.values()):
-        raise UsageError("stages: none of the distilled student has distillers; a student without is trains: control")
+        raise UsageError("stages: none of the distilled student has distillers; a student without is trains: inherit")
     named = [name for stage in recipe.stages.values() for name in stage.distillers if name not in DISTILLERS]
     for name in recipe.distill.custom:
         if name not in named:
             raise UsageError(f"distill.custom has arguments of {name}, which no stage has{nearest(name, named)}")
-    if "control" in trained and recipe.distill.head == "student":
-        raise UsageError("stages: a control student has the teacher's head, but distill.head is student: drop it")
+    if "control" in trained and recipe.distill.head == "own":
+        raise UsageError("stages: head inheritance (trains: inherit) needs distill.head inherit or untrained, not own")
     # Taps of one's own tell only on the network itself what maps they give.
     families = {
         FIRST_STRIDE.get(network.backbone, 16) for network in (recipe.teacher, recipe.student) if not network.taps
     }
-    if taught and recipe.distill.head == "teacher" and len(families) > 1:
+    if taught and recipe.distill.head != "own" and len(families) > 1:
         raise UsageError(
-            f"distill.head teacher: SSDs on {recipe.teacher.backbone} and {recipe.student.backbone} differ "
-            "in maps (one from stride 8 on, one from 16) and anchors; set distill.head: student"
+            f"distill.head {recipe.distill.head}: SSDs on {recipe.teacher.backbone} and {recipe.student.backbone} "
+            "differ in maps (one from stride 8 on, one from 16) and anchors; set distill.head: own"
         )
 
 
 def _check_stage(recipe: Recipe, path: str, stage: Stage) -> None:
     if stage.distillers and stage.trains != "distilled":
-        raise UsageError(f"{path}.distillers: {stage.trains} is trained without; use trains: distilled, or []")
+        named = network_in_words(stage.trains, recipe.distill.head)
+        raise UsageError(f"{path}.distillers: {named} is trained without; use trains: distilled, or []")
     _refuse_repeated(f"{path}.distillers", stage.distillers)
     for i, name in enumerate(stage.distillers):
         if name not in DISTILLERS and not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", name):

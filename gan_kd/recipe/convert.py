@@ -66,7 +66,7 @@ def recipe_hash(recipe: Recipe) -> str:
     So data may move, and a run may go on with other devices. Files (init, weights, classes) count by their
     path, not content.
     """
-    return hashlib.sha256(json.dumps(hashed(recipe), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(hashed(recipe, older=True), sort_keys=True).encode()).hexdigest()
 
 
 def changes(before: Recipe, now: Recipe) -> list[str]:
@@ -157,7 +157,7 @@ def _scalar(kind: Any, value: Any, path: str, knob: dataclasses.Field[Any]) -> A
     if type(value) is not kind:
         quote = " (put it in quotes)" if kind is str and value is not None else ""
         raise UsageError(f"{path} has to be {_KINDS[kind]}, not {_show(value)}{quote}")
-    choices = knob.metadata["choices"]
+    choices = (*knob.metadata["choices"], *knob.metadata["aliases"])
     if choices and value not in choices:
         raise UsageError(f"{path} cannot be {_show(value)}{nearest(value, choices)}")
     if kind is str and not value.strip() and knob.default != "":
@@ -242,16 +242,23 @@ def _with_comment(line: str, doc: str) -> str:
     return f"{line:<{_COMMENT_COLUMN}}  # {doc}" if doc else line
 
 
-def hashed(node: Any) -> Any:
-    """Plain values of a recipe or a part of it without the knobs that change no number; stages as [name, values]."""
+def hashed(node: Any, older: bool = False) -> Any:
+    """Plain values of a recipe or a part of it without the knobs that change no number; stages as [name, values].
+
+    older: choices that were renamed by their first words, as the hash counts them.
+    """
     if isinstance(node, dict):
-        return [[name, hashed(value)] for name, value in node.items()]
+        return [[name, hashed(value, older)] for name, value in node.items()]
     if not dataclasses.is_dataclass(node):
         return node
     counts = {knob.name: knob.metadata["in_hash"] for knob in dataclasses.fields(node)}
     defaults = {knob.name: _default(knob, None) for knob in dataclasses.fields(node)}
     values = {name: getattr(node, name) for name, counted in counts.items() if counted is not False}
-    return {name: hashed(value) for name, value in values.items() if counts[name] or value != defaults[name]}
+    counted = {name: value for name, value in values.items() if counts[name] or value != defaults[name]}
+    if older:
+        first = {knob.name: knob.metadata["hashed_as"] for knob in dataclasses.fields(node) if knob.name in counted}
+        counted |= {name: words[counted[name]] for name, words in first.items() if words and counted[name] in words}
+    return {name: hashed(value, older) for name, value in counted.items()}
 
 
 def _plain(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from gan_kd.errors import UsageError
 from gan_kd.recipe.load import load
 from gan_kd.recipe.schema import Data, Recipe, Train
+from gan_kd.recipe.words import network_in_words
 
 # Flags that set one key each; a flag's help is the key's documentation.
 _ONE_KEY = {
@@ -158,7 +159,8 @@ def _epochs(recipe: Recipe, text: str) -> list[str]:
         stages = {name: stage.epochs for name, stage in recipe.stages.items() if stage.trains == network}
         left, share = int(text), sum(stages.values())
         if left < len(stages):
-            raise UsageError(f"--epochs {text} is less than the {len(stages)} stages of the {network}")
+            named = network_in_words(network, recipe.distill.head)
+            raise UsageError(f"--epochs {text} is less than the {len(stages)} stages of the {named}")
         for after, (name, epochs) in zip(range(len(stages) - 1, -1, -1), stages.items()):
             given = min(max(1, round(left * epochs / share)), left - after)
             overrides.append(f"stages.{name}.epochs={given}")

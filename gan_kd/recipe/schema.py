@@ -6,12 +6,10 @@ Types are plain: str, int, float, bool, None, lists of them, and further datacla
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from gan_kd.recipe.backbones import BY_STRIDE
+from gan_kd.recipe.knob import knob, without_aliases
 
 # Backbones of an SSD by the stride of its first map: 16 gives six maps (paper, figure 2), 8 gives seven, or
 # six larger ones, with other anchors, so that the two families cannot share a head.
@@ -35,31 +33,6 @@ ZOO_WEIGHTS = {
 _TAPS_DOC = "two or three outputs of the backbone that become the first maps; null: the last of stride 16 and of 32"
 #: Distillation methods that come with the package.
 DISTILLERS = ("gan", "cosine_attention", "feature_imitation", "cwd", "outputs")
-
-
-def knob(
-    doc: str,
-    default: Any = dataclasses.MISSING,
-    *,
-    make: Callable[[], Any] | None = None,
-    choices: tuple[str, ...] = (),
-    least: float | None = None,
-    above: float | None = None,
-    most: float | None = None,
-    below: float | None = None,
-    in_hash: bool | None = True,
-) -> Any:
-    """A dataclass field with its documentation and what is checked: the values allowed, bounds of a number.
-
-    Without a default and `make` (the factory of one) the recipe must give the key. Choices and bounds of a
-    list hold for its elements. `in_hash` False marks what changes neither parameters nor mAP (see
-    recipe_hash); None a later knob, which counts where it is not the default, so that older hashes hold.
-    """
-    bounds = {"least": least, "above": above, "most": most, "below": below}
-    metadata = {"doc": doc, "choices": choices, "bounds": bounds, "in_hash": in_hash}
-    if make is not None:
-        return dataclasses.field(default_factory=make, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -139,7 +112,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Student:
-    """The small SSD; baseline, control and distilled start from the same backbone."""
+    """The small SSD; baseline, head inheritance and distilled start from the same backbone."""
 
     backbone: str = knob("network under the SSD", "mobilenet1.0", choices=_BACKBONES)
     init: str = knob("backbone before training: imagenet (download), random, or a .params file", "imagenet")
@@ -263,9 +236,12 @@ class Distill:
     """What the student learns from the teacher."""
 
     head: str = knob(
-        "predictors and anchors of the distilled student: teacher's or its own",
-        "teacher",
-        choices=("teacher", "student"),
+        "inherit (a trainable copy of the teacher's, behind adapters; for pretrained backbones), own, or untrained (as "
+        "inherit, but weights drawn at random: what the layers alone give)",
+        "inherit",
+        choices=("inherit", "own", "untrained"),
+        aliases={"teacher": "inherit", "student": "own"},
+        hashed_as={"inherit": "teacher", "own": "student"},
     )
     adapter: str = knob(
         "1x1 convolutions where channels differ: linear, or relu (the teacher's maps are activations, never negative)",
@@ -279,14 +255,19 @@ class Distill:
     outputs: OutputImitation = knob("", make=OutputImitation, in_hash=None)
     custom: dict[str, dict] = knob("keyword arguments of your own distillers, by dotted name", make=dict, in_hash=None)
 
+    def __post_init__(self) -> None:
+        without_aliases(self)
+
 
 @dataclass(frozen=True)
 class Stage:
     """A training of one network; later stages of the same network go on from it."""
 
     trains: str = knob(
-        "teacher, baseline (student's own SSD), control (adapters, teacher's head), distilled",
+        "teacher, baseline (student's own SSD), inherit (head inheritance: adapters and the teacher's head, no "
+        "distiller; files call it control), distilled",
         choices=("teacher", "baseline", "control", "distilled"),
+        aliases={"inherit": "control"},
     )
     epochs: int = knob("passes over the training images", least=1)
     optimizer: Optimizer = knob("", make=Optimizer)
@@ -296,6 +277,9 @@ class Stage:
         "package.module.Class",
         make=list,
     )
+
+    def __post_init__(self) -> None:
+        without_aliases(self)
 
 
 @dataclass(frozen=True)

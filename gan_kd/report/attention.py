@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import cv2
@@ -51,8 +52,16 @@ def decode(rows: Sequence[str]) -> np.ndarray:
     return np.array([list(bytes.fromhex(row)) for row in rows], np.float32) / 255
 
 
-def draw(names: Sequence[str], samples: Sequence[dict[str, Any]], target: Path | BinaryIO) -> bool:
-    """Draw what `choose` gave as a JPEG, one row an image; False where there is nothing to draw."""
+def draw(
+    names: Sequence[str],
+    samples: Sequence[dict[str, Any]],
+    target: Path | BinaryIO,
+    titles: Mapping[str, str] = MappingProxyType({}),
+) -> bool:
+    """Draw what `choose` gave as a JPEG, one row an image; False where there is nothing to draw.
+
+    titles: of networks that the picture calls by another name.
+    """
     images = [None if sample["path"] is None else read(sample["path"]) for sample in samples]
     rows = [(s, image) for s, image in zip(samples, images) if image is not None or s["path"] is None]
     if not rows:
@@ -76,7 +85,7 @@ def draw(names: Sequence[str], samples: Sequence[dict[str, Any]], target: Path |
                 heat = decode(sample["attention"][name][k])
                 _panel(axes, heat, image)
                 if index == 0:
-                    title = f"{name}\n{heat.shape[0]}×{heat.shape[1]}"
+                    title = f"{titles.get(name, name)}\n{heat.shape[0]}×{heat.shape[1]}"
                     axes.set_title(title, color=COLOURS[name], loc="center", fontsize=8.5, pad=3)
         options = {"quality": 85, "optimize": True}
         figure.savefig(target, format="jpeg", dpi=DPI, facecolor="white", pil_kwargs=options)

@@ -4,7 +4,7 @@ A run belongs to the cell that `published` in its recipe names, and its baseline
 row. It counts as run as published where its recipe equals the cell's shipped one in all that makes the network:
 data, student, training, evaluation and the stages of that network; for the distilled student also the teacher,
 the distillation and the teacher's stages. The cell's recipe is the one of the shortest name, to which others of
-the same cell (with a control student, say) add. What recipe_hash leaves out (devices, workers, where the data
+the same cell (with head inheritance, say) add. What recipe_hash leaves out (devices, workers, where the data
 lie) changes neither parameters nor mAP and is not looked at. These may differ, and the page names them:
 
 - train.seed; train.batch_size, since paper and log differ in the number of GPUs and 64 images need not fit;

@@ -12,8 +12,12 @@ from string import Template
 from typing import NamedTuple, Union
 from urllib.parse import quote
 
+from gan_kd.recipe.words import INHERITANCE, UNTRAINED
+
 # Okabe and Ito's colours, which stay apart for colour-blind readers and in grey print.
 COLOURS = {"teacher": "#59636e", "baseline": "#0072b2", "control": "#009e73", "distilled": "#d55e00"}
+#: By what the tables call a network.
+DOTS = {**COLOURS, INHERITANCE: COLOURS["control"], UNTRAINED: COLOURS["control"]}
 COLUMN_HEAD, ROW_HEAD = 'th scope="col"', 'th scope="row"'
 TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
 

@@ -76,9 +76,10 @@ def attention_maps(run: Run, folder: Path, shown: bool) -> list[page.Block]:
     """Where the networks look; `shown` False draws the maps without the images, and nothing is drawn without maps."""
     (folder / "attention.jpg").unlink(missing_ok=True)
     names, samples = attention.choose(run, shown)
-    if not attention.draw(names, samples, folder / "attention.jpg"):
+    titles = {name: run.networks[name].title for name in names}
+    if not attention.draw(names, samples, folder / "attention.jpg", titles):
         return []
-    alt = f"Attention maps of {', '.join(names)} for the same validation images"
+    alt = f"Attention maps of {', '.join(titles.values())} for the same validation images"
     caption = (
         "Bright: where the squares of a map, summed over its channels, are largest, each map on a scale of its own. "
         "The maps are those that a network's head takes; a student that looks where its teacher does shows the "

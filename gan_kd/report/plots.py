@@ -78,10 +78,10 @@ def map_curves(networks: Sequence[Network], path: Path) -> bool:
             axes.plot(step, value, color=colour, lw=1.8, marker="o", ms=2.5 if step.size > 1 else 5)
             best = int(np.argmax(value))
             axes.plot(step[best], value[best], "o", ms=7, mfc="white", mec=colour, mew=1.8)
-            ends.append((value[-1], f"{network.name}, best {value[best]:.1f}", colour))
+            ends.append((value[-1], f"{network.title}, best {value[best]:.1f}", colour))
         elif network.map is not None:
             axes.axhline(network.map, color=colour, lw=1.4, ls=(0, (5, 3)))
-            ends.append((network.map, f"{network.name} {network.map:.1f}", colour))
+            ends.append((network.map, f"{network.title} {network.map:.1f}", colour))
     axes.set(title="mAP on the validation images", ylabel="mAP (%)", xlabel=BATCHES)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     finish(axes, ends, changes(networks))
@@ -109,7 +109,7 @@ def losses(networks: Sequence[Network], path: Path) -> bool:
     for axes, (name, lines) in zip(grid, panels):
         ends = []
         for network, step, value in lines:
-            ends.append((_curve(axes, step, value, COLOURS[network.name]), network.name, COLOURS[network.name]))
+            ends.append((_curve(axes, step, value, COLOURS[network.name]), network.title, COLOURS[network.name]))
         values = np.concatenate([value for _, _, value in lines])
         if values.min() > 0 and values.max() > 5 * np.median(values):
             logarithmic(axes, values)
@@ -158,7 +158,7 @@ def learning_rate(networks: Sequence[Network], path: Path) -> bool:
             # Schedules are often equal: later lines are thinner, so that those below them can be seen.
             width = 1.6 + 1.2 * (len(networks) - 1 - index)
             axes.plot(step, value, color=COLOURS[network.name], lw=width, drawstyle="steps-post")
-            ends.append((value[-1], network.name, COLOURS[network.name]))
+            ends.append((value[-1], network.title, COLOURS[network.name]))
             seen.append(value)
     if not ends:
         return False
@@ -186,7 +186,7 @@ def class_bars(networks: Sequence[Network], path: Path) -> bool:
         for index, network in enumerate(shown):
             values = [network.ap.get(classes[k], np.nan) for k in group]
             left = place + (index - (len(shown) - 1) / 2) * width
-            bars = axes.bar(left, values, width * 0.92, color=COLOURS[network.name], label=network.name)
+            bars = axes.bar(left, values, width * 0.92, color=COLOURS[network.name], label=network.title)
             if len(group) <= 8:
                 labels = ["" if np.isnan(value) else f"{value:.0f}" for value in values]
                 axes.bar_label(bars, labels, fontsize=7.5, color=SOFT, padding=1.5)
@@ -208,9 +208,8 @@ def seed_curves(runs: Sequence[Sequence[Network]], path: Path) -> bool:
     axes = figure.subplots()
     ends = []
     for name, colour in COLOURS.items():
-        lines = [
-            series(n.evals, lambda record: record.get("map")) for networks in runs for n in networks if n.name == name
-        ]
+        found = [network for networks in runs for network in networks if network.name == name]
+        lines = [series(network.evals, lambda record: record.get("map")) for network in found]
         lines = [line for line in lines if line[0].size]
         for step, value in lines:
             axes.plot(step, value, color=colour, lw=0.9, alpha=0.55)
@@ -218,7 +217,7 @@ def seed_curves(runs: Sequence[Sequence[Network]], path: Path) -> bool:
         if shared:
             mean = np.mean([[value[list(step).index(x)] for x in shared] for step, value in lines], axis=0)
             axes.plot(shared, mean, color=colour, lw=2.2)
-            ends.append((mean[-1], name, colour))
+            ends.append((mean[-1], found[0].title, colour))
     if not ends:
         return False
     axes.set(title="mAP on the validation images, mean and single seeds", ylabel="mAP (%)", xlabel=BATCHES)

@@ -16,6 +16,7 @@ from typing import Any
 
 from gan_kd.errors import UsageError
 from gan_kd.recipe.load import from_dict, read
+from gan_kd.recipe.words import network_in_words
 from gan_kd.untrusted import parse_json, read_bytes, read_json
 
 _LARGEST = 500_000_000  # bytes of a JSON file of a run
@@ -34,7 +35,10 @@ def number(value: Any) -> float | None:
 
 @dataclass
 class Network:
-    """A network of a run. `trains`, `evals`, `diagnoses`: lines of metrics.jsonl; `best`, `eval`: its files or {}."""
+    """A network of a run. `trains`, `evals`, `diagnoses`: lines of metrics.jsonl; `best`, `eval`: its files or {}.
+
+    `name` is that of files; `head`: the recipe's distill.head.
+    """
 
     name: str
     planned: bool
@@ -43,6 +47,12 @@ class Network:
     best: dict[str, Any]
     eval: dict[str, Any]
     diagnoses: list[dict[str, Any]] = field(default_factory=list)
+    head: str = "inherit"
+
+    @property
+    def title(self) -> str:
+        """What pages call it."""
+        return network_in_words(self.name, self.head)
 
     @property
     def final_map(self) -> float | None:
@@ -179,6 +189,7 @@ def read_run(folder: Path) -> Run:
             _json(folder / name / "best.json", problems),
             _json(folder / name / "eval.json", problems),
             [record for record in own if record.get("kind") == "diagnosis"],
+            recipe["distill"]["head"],
         )
     return Run(folder, recipe, _environment(folder / "environment.json", problems), networks, problems)
 

@@ -7,13 +7,23 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gan_kd.recipe import from_dict
+from gan_kd.recipe import from_dict, network_in_words
+from gan_kd.recipe.words import INHERITANCE, UNTRAINED
 from gan_kd.report import page, published
 from gan_kd.report.compare import published_for
 from gan_kd.report.run import NETWORKS, Network, Run, leaves, minus
 
 EVIDENCE = ("recipe.yaml", "metrics.jsonl", "train.log")
 DASH = "–"
+# By the words of files.
+_HEADS = {"teacher": "inherited", "untrained": "untrained", "own": "own"}
+_ALONE = {
+    INHERITANCE: "the student with 1x1 adapters and a trainable copy of the teacher's head, without a distiller",
+    UNTRAINED: (
+        "the student with 1x1 adapters and the layers and anchors of the teacher's head, its weights drawn at random, "
+        "without a distiller: what the layers alone give"
+    ),
+}
 
 
 def percent(value: float | None, digits: int = 2, sign: bool = False) -> str:
@@ -33,6 +43,11 @@ def count(value: Any) -> str:
     return f"{value:g}"
 
 
+def head_in_words(head: Any, adapters: Any) -> str:
+    """Whose predictors a network has, by what its files say, and whether adapters stand before them."""
+    return _HEADS.get(head, str(head)) + (", adapters" if adapters else "") if head else DASH
+
+
 def lead_gained(run: Run) -> str:
     """Part of the teacher's lead that the student gained, a dash where there was none."""
     return DASH if run.gap_closed is None else f"{percent(run.gap_closed, 0)} %"
@@ -44,7 +59,8 @@ def setting(run: Run) -> list[tuple[str, str]]:
     student, teacher = recipe["student"]["backbone"], recipe["teacher"]["backbone"]
     stages = []
     for name, stage in recipe["stages"].items():
-        stages.append(", ".join([f"{name}: {stage['trains']}, {stage['epochs']} epochs", *stage["distillers"]]))
+        trains = network_in_words(stage["trains"], recipe["distill"]["head"])
+        stages.append(", ".join([f"{name}: {trains}, {stage['epochs']} epochs", *stage["distillers"]]))
     parts = [part for network in run.networks.values() for part in (network.best, network.eval)]
     commits = [*run.environment.get("commits", ()), *(part["commit"] for part in parts if "commit" in part)]
     machine = run.first("machine") or run.environment.get("machine") or {}
@@ -90,7 +106,7 @@ def headline(run: Run) -> str:
     maps = {name: run.networks[name].map for name in NETWORKS}
     if run.difference is None:
         missing = [name for name in ("teacher", "baseline", "distilled") if _wanting(run, name)]
-        known = [f"{name} {value:.1f}" for name, value in maps.items() if value is not None]
+        known = [f"{run.networks[name].title} {value:.1f}" for name, value in maps.items() if value is not None]
         if known and not missing:
             lacking = "distillation" if maps["distilled"] is None else "a baseline to compare with"
             return f"Without {lacking}: {', '.join(known)} % mAP."
@@ -118,7 +134,7 @@ def _tiles(run: Run, networks: Sequence[Network]) -> page.Tiles:
     tiles = []
     for network in networks:
         value = "not run" if network.map is None else percent(network.map, 1)
-        tiles.append((f"{network.name} mAP, %", value, page.COLOURS[network.name]))
+        tiles.append((f"{network.title} mAP, %", value, page.COLOURS[network.name]))
     difference = percent(run.difference, 1, sign=True)
     tiles.append(("distilled − baseline, points", difference, page.COLOURS["distilled"]))
     tiles.append(("of the teacher's lead gained", lead_gained(run), page.COLOURS["teacher"]))
@@ -132,7 +148,7 @@ def _results(run: Run, networks: Sequence[Network]) -> page.Table:
         stage = network.best.get("stage")  # None for a teacher that was not trained here
         epoch = f" ({stage} {network.best['epoch']})" if stage and network.map is not None else ""
         rows.append((
-            network.name,
+            network.title,
             str(run.recipe[role]["backbone"]),
             percent(network.map) + epoch,
             percent(network.last_map),
@@ -150,7 +166,7 @@ def _results(run: Run, networks: Sequence[Network]) -> page.Table:
         at = head.index("parameters")
         head, *rows = ((*row[:at], cell, *row[at:]) for row, cell in zip((head, *rows), further))
         align += "r"
-    return page.Table(head, rows, align, page.COLOURS, feet=2)
+    return page.Table(head, rows, align, page.DOTS, feet=2)
 
 
 def _further(networks: Sequence[Network]) -> list[str]:
@@ -169,7 +185,7 @@ def _further(networks: Sequence[Network]) -> list[str]:
 
 def _remarks(run: Run, networks: Sequence[Network]) -> list[str]:
     """What a reader must know to weigh the table: what is missing, how it was counted, what one seed says."""
-    remarks = [f"{network.name}: {network.status}." for network in networks if network.status != "evaluated"]
+    remarks = [f"{network.title}: {network.status}." for network in networks if network.status != "evaluated"]
     images, batch = run.first("images"), run.first("speed_batch")
     remarks.append(
         (f"mAP on {images} validation images. " if images else "")
@@ -184,7 +200,8 @@ def _remarks(run: Run, networks: Sequence[Network]) -> list[str]:
             f"One seed ({run.seed}): the spread over seeds was not run here, so that small differences say little."
         )
     if run.networks["control"].shown:
-        remarks.append("control: the student with 1x1 adapters and the teacher's head, without the adversary.")
+        title = run.networks["control"].title
+        remarks.append(f"{title}: {_ALONE[title]}.")
     return remarks
 
 
@@ -219,7 +236,8 @@ def _evidence(run: Run, networks: Sequence[Network], folder: Path) -> list[page.
     for network in networks:
         about = {**network.best, **network.eval}
         sha256, commit = str(about.get("sha256", DASH))[:16], str(about.get("commit", DASH))[:13]
-        rows.append((network.name, sha256, str(about.get("head", DASH)), commit, network.status))
+        head = head_in_words(about.get("head"), about.get("adapters"))
+        rows.append((network.title, sha256, head, commit, network.status))
     links = []
     for file in EVIDENCE:
         at = next((at / file for at in (folder, run.folder) if (at / file).is_file()), None)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 
+from gan_kd.recipe import network_in_words
 from gan_kd.report import page
 from gan_kd.report.arms import BEST, LAST, Arm, Cell, commits, read_arms, warnings
 from gan_kd.report.run import Run
-from gan_kd.report.single import DASH, EVIDENCE, count, percent, setting
+from gan_kd.report.single import DASH, EVIDENCE, count, head_in_words, percent, setting
 from gan_kd.report.spread import Interval
 from gan_kd.report.summary import mean_spread
 from gan_kd.study.plan import Job, Plan
@@ -115,21 +116,13 @@ def _arms(arms: Sequence[Arm], baseline: Arm, control: Arm | None, colours: dict
             *(own if arm is other else _interval(arm.interval(other, which), "\n") for other, which in compared),
             count(arm.first("parameters")),
             count(arm.first("macs")),
-            _head(arm),
+            head_in_words(arm.first("head"), arm.first("adapters")),
             arm.status,
         ))  # fmt: skip
     differences = (f"− {other.label},\n{which} epoch" for other, which in compared)
     maps = ("mAP %,\nlast epoch", "mAP %,\nbest epoch")
     head = ("arm", *maps, "seeds", *differences, "parameters", "MACs", "head", "status")
     return page.Table(head, rows, "lrrr" + "r" * len(compared) + "rrll", colours)
-
-
-def _head(arm: Arm) -> str:
-    """Whose predictors the deployed network has, and whether adapters stand before them."""
-    head = arm.first("head")
-    if head is None:
-        return DASH
-    return ("teacher's" if head == "teacher" else "own") + (", adapters" if arm.first("adapters") else "")
 
 
 def _teacher(arms: Sequence[Arm]) -> str:
@@ -236,7 +229,10 @@ def _setting(arms: Sequence[Arm], runs: Sequence[Run]) -> list[tuple[str, str]]:
     rows = []
     for arm in arms:
         job = arm.cells[0].job
-        stages = [f"{name} ({stage.trains}, {stage.epochs} epochs)" for name, stage in job.recipe.stages.items()]
+        stages = [
+            f"{name} ({network_in_words(stage.trains, job.recipe.distill.head)}, {stage.epochs} epochs)"
+            for name, stage in job.recipe.stages.items()
+        ]
         rows.append((f"arm {arm.label}", f"{job.recipe.name}: {', '.join(stages)}"))
     settings = [dict(setting(run)) for run in runs]
     for key in ("student ← teacher", "data", "batch", "metric", "machine"):

@@ -85,7 +85,9 @@ def _without_difference(runs: Sequence[Run]) -> str:
     if {"baseline", "distilled"} <= {*names}:
         return "Not complete: no run has both a baseline and a distilled student evaluated."
     lacking = "a baseline to compare with" if "distilled" in names else "distillation"
-    maps = (f"{name} {mean_spread([run.networks[name].map for run in runs], 1)}" for name in names)
+    maps = (
+        f"{runs[0].networks[name].title} {mean_spread([run.networks[name].map for run in runs], 1)}" for name in names
+    )
     return f"Without {lacking}, mAP in percent: {', '.join(maps)}."
 
 
@@ -94,7 +96,7 @@ def _means(runs: Sequence[Run], names: Sequence[str]) -> page.Table:
     for name in names:
         found = [run.networks[name] for run in runs]
         rows.append((
-            name,
+            found[0].title,
             mean_spread([network.map for network in found]),
             mean_spread([network.last_map for network in found]),
             count(next((n.eval["parameters"] for n in found if n.eval.get("parameters")), None)),
@@ -106,7 +108,7 @@ def _means(runs: Sequence[Run], names: Sequence[str]) -> page.Table:
     rows.append(("distilled − baseline", best, last, "", "", ""))
     rows.append(("teacher's lead gained, %", mean_spread([run.gap_closed for run in runs], 0), "", "", "", ""))
     head = ("network", "mAP %, best epoch", "mAP %, last epoch", "parameters", "MACs", "images/s")
-    return page.Table(head, rows, "lrrrrr", page.COLOURS, feet=2)
+    return page.Table(head, rows, "lrrrrr", page.DOTS, feet=2)
 
 
 def _seeds(runs: Sequence[Run], names: Sequence[str]) -> page.Table:
@@ -115,7 +117,8 @@ def _seeds(runs: Sequence[Run], names: Sequence[str]) -> page.Table:
         maps = [percent(run.networks[name].map) for name in names]
         commit = str(run.first("commit") or "not recorded")[:13]
         rows.append((str(run.seed), *maps, percent(run.difference, sign=True), lead_gained(run), commit))
-    head = ("seed", *names, "distilled − baseline", "lead gained", "commit")
+    titles = [runs[0].networks[name].title for name in names]
+    head = ("seed", *titles, "distilled − baseline", "lead gained", "commit")
     return page.Table(head, rows, "r" * (len(head) - 1) + "l")
 
 

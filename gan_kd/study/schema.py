@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gan_kd.recipe.schema import knob
+from gan_kd.recipe.knob import knob
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,10 @@ def test_the_students_own_head_is_exported_without_adapters():
     assert setting(head="student").networks.detector.adapters is None
 
 
-@pytest.mark.parametrize("head, words", [("teacher", "teacher's head and anchors"), ("student", "head is student")])
+@pytest.mark.parametrize(
+    "head, words",
+    [("teacher", "inherited, the teacher's weights and anchors"), ("student", "its own, distill.head is own")],
+)
 def test_the_log_says_which_head(head, words):
     teacher = build_teacher(recipe(head), CLASSES)
     student = build_student(recipe(head), CLASSES, "distilled", teacher).detector

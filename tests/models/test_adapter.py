@@ -44,7 +44,7 @@ def test_nothing_to_pair_prints_both_shape_lists():
 
 def test_the_teachers_head_wants_equal_sizes_and_no_equal_channels():
     require_equal_sizes(network([1, 2, 3, 4, 5, 6], RESNET.sizes), RESNET)
-    with pytest.raises(UsageError, match="own head: student 1024x32x32, .*; teacher 512x64x64, .*256x1x1$"):
+    with pytest.raises(UsageError, match="distill.head: own.: student 1024x32x32, .*; teacher 512x64x64, .*256x1x1$"):
         require_equal_sizes(RESNET, VGG_512)
 
 

@@ -17,7 +17,7 @@ import yaml
 from gan_kd.errors import UsageError
 from gan_kd.report import page
 from gan_kd.report.report import main, make_report
-from gan_kd.report.summary import mean_spread
+from gan_kd.report.summary import make_summary, mean_spread
 
 VOID = {"meta", "img", "br", "link", "input"}
 
@@ -92,6 +92,30 @@ def test_coco_has_no_further_measure(run_folder: Callable[..., Path]) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), "also_last": {"ap": 33.0}}))
     make_report(folder)
     assert "0.50:0.95" not in (folder / "report" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("head", "title", "shown"),
+    [("teacher", "head inheritance", "inherited"), ("untrained", "untrained head", "untrained")],
+)
+def test_the_student_with_a_taken_head_is_called_by_its_method(
+    run_folder: Callable[..., Path], tmp_path: Path, head: str, title: str, shown: str
+) -> None:
+    """Files call it control, as those of older runs do, whose recipes say head: teacher."""
+    folders = [run_folder(seed=seed, networks=("teacher", "baseline", "control")) for seed in (1, 2)]
+    for folder in folders:
+        source = folder / "recipe.yaml"
+        assert "trains: control" in source.read_text()
+        source.write_text(
+            yaml.safe_dump({**yaml.safe_load(source.read_text()), "distill": {"head": head}}, sort_keys=False)
+        )
+        best = folder / "control" / "best.json"
+        best.write_text(json.dumps({**json.loads(best.read_text()), "head": head, "adapters": True}))
+        text = make_report(folder).with_suffix(".md").read_text()
+        assert f"| {title} | mobilenet0.25 |" in text and f"{title}: the student with 1x1 adapters" in text
+        assert f"control: {title}, 4 epochs" in text and f"{shown}, adapters |" in text and f", {title} 6" in text
+    summary = make_summary(folders, folders, tmp_path / "summary").with_suffix(".md").read_text()
+    assert f"| {title} |" in summary and f"control: {title}, 4 epochs" in summary
 
 
 def test_the_same_run_gives_the_same_report(run_folder: Callable[..., Path], tmp_path: Path) -> None:

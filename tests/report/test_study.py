@@ -84,11 +84,21 @@ def test_the_table_of_arms(plan: Plan) -> None:
     ]  # fmt: skip
     assert cells(page, "gan")[1:] == [
         "54.67 ± 2.08", "56.67 ± 2.08", "3 of 3", "+2.67<br>[+1.23, +4.10]", "+3.67<br>[+2.23, +5.10]", "3.21 M",
-        "1.15 G", "teacher's, adapters", "measured",
+        "1.15 G", "inherited, adapters", "measured",
     ]  # fmt: skip
     assert cells(page, "cosine")[4] == "+0.00<br>[−2.48, +2.48]"
     assert cells(page, "late")[1:5] == ["40.00", "42.00", "1 of 3", "−10.00"]
     assert cells(page, "late")[-1] == "under way"
+
+
+def test_an_untrained_head_is_told_from_an_inherited_one(plan: Plan) -> None:
+    write_runs(plan)
+    for job in plan.jobs:
+        best = job.folder / job.network / "best.json"
+        if job.label == "cosine":
+            best.write_text(json.dumps({**json.loads(best.read_text()), "head": "untrained"}))
+    page = make_study_report(plan).with_suffix(".md").read_text()
+    assert cells(page, "cosine")[-2] == "untrained, adapters" and cells(page, "none")[-2] == "own"
 
 
 def test_the_finding_says_which_arms_lie_above(plan: Plan) -> None:
