@@ -54,10 +54,17 @@ def decided(maps: Maps, study: Study) -> str:
         return _INCOMPLETE
     known = [pair for pair in study.contrasts if _has(layout, pair)]
     sure = {pair for pair, p in zip(study.contrasts, _adjusted(layout, study.contrasts)) if p < _LEVEL}
-    parts = [f"{_whom(layout, pair)}, by {interval_words(layout.interval(*pair))}" for pair in known if pair in sure]
+    parts = [
+        f"{_whom(layout, pair)}, by {interval_words(layout.interval(*pair, len(study.contrasts)))}"
+        for pair in known
+        if pair in sure
+    ]
     open_ = [f"{one} − {other}" for one, other in known if (one, other) not in sure]
     missing = [f"{one} − {other}" for one, other in study.contrasts if (one, other) not in known]
-    found = [f"Decided at 5% over the {len(study.decisive)} decisive comparisons: {'; '.join(parts) or 'none'}"]
+    number = len(study.decisive)
+    found = [
+        f"Of the decisive comparisons ({number}) decided at 5%, in brackets all at once: {'; '.join(parts) or 'none'}"
+    ]
     found += [f"undecided: {', '.join(open_)}"] if open_ else []
     found += [f"not measured yet: {', '.join(missing)}"] if missing else []
     return f"{'; '.join(found)}."

@@ -21,9 +21,9 @@ from gan_kd.study.process import Process
 
 _POLL = 0.2  # s between looks at the runs
 _GRACE = 5.0  # s that the runs of a killed study have to end
-# What `train` says of a loss, and of weights, that are not finite: such a trial is no better when it is run again,
-# while one that a full disk or a signal ended may be.
-_DIVERGED = re.compile(r"is (nan|-?inf) in batch|holds nan or infinite values")
+# What `train` says of a loss, of weights and of detections that are not finite: such a trial is no better when it
+# is run again, while one that a full disk or a signal ended may be.
+_DIVERGED = re.compile(r"is (nan|-?inf) in batch|holds? nan or infinite values")
 
 
 def run_study(plan: Plan, at_once: int, report: Callable[[], object], say: Callable[[str], None]) -> list[str]:
