@@ -108,9 +108,13 @@ def _convert(knob: dataclasses.Field[Any], value: Any, path: str, default: Any, 
             return {key: _arguments(item, _join(path, key), top) for key, item in _mapping(value, path, top).items()}
         if dataclasses.is_dataclass(element):
             return _stages(element, value, path, partial)  # type: ignore[arg-type]
-        return {key: _scalar(element, item, _join(path, key), knob) for key, item in _mapping(value, path, top).items()}
-    if get_origin(kind) is not list:
-        return _scalar(kind, value, path, knob)
+        convert = _list if get_origin(element) is list else _scalar
+        return {key: convert(element, item, _join(path, key), knob) for key, item in _mapping(value, path, top).items()}
+    return _list(kind, value, path, knob) if get_origin(kind) is list else _scalar(kind, value, path, knob)
+
+
+def _list(kind: Any, value: Any, path: str, knob: dataclasses.Field[Any]) -> list[Any]:
+    """A list of texts, numbers or truth values."""
     element = get_args(kind)[0]
     if not isinstance(value, list):
         raise UsageError(f"{path} has to be a list, not {_show(value)} (write [{_show(value)}])")

@@ -10,10 +10,13 @@ from typing import Any
 from gan_kd.errors import UsageError
 from gan_kd.report.run import Network, Run, leaves, number
 from gan_kd.report.spread import Interval, interval95
-from gan_kd.study.plan import Job, Plan
+from gan_kd.study.job import Job
+from gan_kd.study.plan import Plan
 
 #: The mAP that is compared: after the last epoch, which no test image chose, or of the best epoch, which they chose.
 LAST, BEST = "last", "best"
+#: Measures that eval.json may hold beside the recipe's own mAP.
+OTHER_MEASURES = ("voc07", "voc10", "ap")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,15 @@ class Cell:
         if self.network is None or not self.measured:
             return None
         return self.network.last_map if which == LAST else self.network.map
+
+    def value(self, measure: str, which: str) -> float | None:
+        """`map`, or another measure of the final evaluation, in percent; None where it was not taken."""
+        if measure == "map":
+            return self.map(which)
+        if self.network is None or not self.measured:
+            return None
+        values = self.network.eval.get("also_last" if which == LAST else "also")
+        return number(values.get(measure)) if isinstance(values, dict) else None
 
     @property
     def curve(self) -> dict[int, float]:
@@ -97,6 +109,11 @@ class Arm:
     def maps(self, which: str) -> list[float]:
         """mAP of the finished runs, %."""
         return [value for value in (cell.map(which) for cell in self.cells) if value is not None]
+
+    def by_seed(self, measure: str, which: str = LAST) -> dict[int, float]:
+        """A measure by seed, %, where it was taken."""
+        found = ((cell.job.seed, cell.value(measure, which)) for cell in self.cells)
+        return {seed: value for seed, value in found if value is not None}
 
     def differences(self, baseline: Arm, which: str) -> dict[int, float]:
         """By seed, mAP minus the baseline's of the same seed, in points, where both are measured."""

@@ -4,69 +4,29 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gan_kd.errors import UsageError
-from gan_kd.recipe import Recipe, changes
-from gan_kd.recipe import load as load_recipe
-from gan_kd.recipe.load import find, parse_override
-from gan_kd.report.run import Run, read_run
+from gan_kd.recipe.convert import nearest
 from gan_kd.shell import from_here
-from gan_kd.study.load import load
+from gan_kd.study.job import Job, make_job
+from gan_kd.study.load import load, sets
 from gan_kd.study.schema import Study
+from gan_kd.study.search import SearchRuns, make_search
 
 #: Label of the run that trains the study's teacher.
 TEACHER = "teacher"
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run. `reference` and `overrides`: what `train` is given; `recipe`: what it makes of them."""
-
-    label: str
-    reference: str
-    overrides: tuple[str, ...]
-    recipe: Recipe
-    prefix: Path
-
-    @property
-    def seed(self) -> int:
-        return self.recipe.train.seed
-
-    @property
-    def folder(self) -> Path:
-        """Where `train` puts the run."""
-        return self.prefix / self.recipe.name / str(self.seed)
-
-    @property
-    def network(self) -> str:
-        """What the run is for: the network that its last stage trains."""
-        return list(self.recipe.stages.values())[-1].trains
-
-    def __str__(self) -> str:
-        return f"{self.label}, seed {self.seed}"
-
-    def arguments(self, resume: bool) -> list[str]:
-        """The command line after `python`."""
-        command = ["-m", "gan_kd", "train", "--recipe", self.reference, "--seed", str(self.seed)]
-        for override in self.overrides:
-            command += ["--set", override]
-        return [*command, "--save-prefix", str(self.prefix), *(["--resume"] if resume else [])]
-
-    def read(self) -> Run | None:
-        """The run as far as it is; None before its start. UsageError where its folder cannot be read."""
-        return read_run(self.folder) if (self.folder / "recipe.yaml").is_file() else None
-
-    def changes(self) -> list[str]:
-        """What the recipe of this job has that the run in its folder was not started with; both must be there."""
-        return changes(load_recipe(str(self.folder / "recipe.yaml")), self.recipe)
-
-
-@dataclass(frozen=True)
 class Plan:
-    """A study over a folder of runs. `jobs`: seed by seed, all arms of a seed before the next."""
+    """A study over a folder of runs. `jobs`: seed by seed, all arms of a seed before the next.
+
+    `chosen`: by arm, the overrides that a search chose, its own or another study's, empty without a search; None while
+    its own search goes on, when the study has no jobs yet.
+    """
 
     name: str
     text: str
@@ -75,11 +35,26 @@ class Plan:
     prefix: Path
     teacher: Job | None
     jobs: tuple[Job, ...]
+    search: SearchRuns | None
+    chosen: Mapping[str, tuple[str, ...]] | None
 
     @property
     def all_jobs(self) -> tuple[Job, ...]:
-        """In the order of training, the teacher first."""
+        """In the order of training: the search, the teacher, the arms."""
+        search = self.search.jobs if self.search else ()
+        return (*search, self.teacher, *self.jobs) if self.teacher else (*search, *self.jobs)
+
+    @property
+    def due(self) -> tuple[Job, ...]:
+        """What is trained now, in order, its teacher first: the search until it has chosen, then the study."""
+        if self.search is not None and self.chosen is None:
+            return self.search.jobs
         return (self.teacher, *self.jobs) if self.teacher else self.jobs
+
+    @property
+    def due_teacher(self) -> Job | None:
+        """The one of `due` that trains the teacher of the others."""
+        return self.search.teacher if self.search is not None and self.chosen is None else self.teacher
 
     @property
     def folder(self) -> Path:
@@ -90,31 +65,38 @@ class Plan:
 def make_plan(name_or_path: str, overrides: Sequence[str], prefix: Path) -> Plan:
     """Load a study and the recipe of every run, with the study's overrides and then these.
 
-    Overrides of teacher.weights replace the study's teacher. Raises UsageError for what does not load, and for runs
-    that would share a folder.
+    Overrides of teacher.weights replace the study's teacher. What a search has chosen so far is read from its runs.
+    Raises UsageError for what does not load, for runs that would share a folder, and for a search that is not another's
+    to choose by yet.
     """
     path, study = load(name_or_path)
     prefix = from_here(prefix)
     common = (*study.set, *overrides)
     teacher, arms = None, common
-    if "seed" in _keys(common, "train"):
+    if sets(common, "train.seed"):
         raise UsageError("--set train.seed: a study's seeds are those of its file; change seeds there")
-    if study.teacher is not None and "weights" not in _keys(common, "teacher"):
-        teacher = _job(TEACHER, study.teacher.recipe, study.teacher.seed, common, path, prefix)
+    if study.teacher is not None and not sets(common, "teacher.weights"):
+        teacher = make_job(TEACHER, study.teacher.recipe, study.teacher.seed, common, path, prefix)
         if not teacher.recipe.trains("teacher"):
             raise UsageError(f"{path}: teacher.recipe {study.teacher.recipe} trains no teacher; name one that does")
-        arms = (*common, f"teacher.weights={json.dumps(str(teacher.folder / 'teacher' / 'best.params'))}")
-    jobs = tuple(
-        _job(label, reference, seed, arms, path, prefix)
+        arms = (*common, f"teacher.weights={json.dumps(str(teacher.teacher_weights))}")
+    search = _search(path, study, common, prefix)
+    chosen: Mapping[str, tuple[str, ...]] | None
+    if study.chosen_by is not None:
+        chosen = _chosen_by(path, study, overrides, prefix)
+    else:
+        chosen = search.chosen() if search else dict.fromkeys(study.arms, ())
+    jobs = () if chosen is None else tuple(
+        make_job(label, reference, seed, (*arms, *chosen[label]), path, prefix)
         for seed in study.seeds
         for label, reference in study.arms.items()
-    )
+    )  # fmt: skip
     command = ["python", "-m", "gan_kd", "study", str(from_here(Path(name_or_path)))]
     for override in overrides:
         command += ["--set", override]
     plan = Plan(
         path.stem, path.read_text("utf-8"), study, shlex.join([*command, "--save-prefix", str(prefix)]), prefix,
-        teacher, jobs,
+        teacher, jobs, search, chosen,
     )  # fmt: skip
     _refuse_shared_folders(plan)
     return plan
@@ -123,9 +105,11 @@ def make_plan(name_or_path: str, overrides: Sequence[str], prefix: Path) -> Plan
 def check_inputs(plan: Plan) -> None:
     """UsageError for every file and folder that a run would read and that is not there, and for a folder of a run
     that was started with another recipe."""
+    teachers = [plan.teacher, plan.search.teacher if plan.search else None]
+    made = {str(job.teacher_weights) for job in teachers if job}
     missing: dict[str, None] = {}
     for job in plan.all_jobs:
-        missing.update(dict.fromkeys(text for text, path in _inputs(job, plan.teacher) if not path.exists()))
+        missing.update(dict.fromkeys(text for text, path in _inputs(job, made) if not path.exists()))
     if missing:
         raise UsageError(f"not there: {', '.join(missing)}; put it in place, or name another with --set KEY=VALUE")
     for job in plan.all_jobs:
@@ -139,29 +123,52 @@ def check_inputs(plan: Plan) -> None:
             )
 
 
-def _job(label: str, reference: str, seed: int, overrides: tuple[str, ...], study: Path, prefix: Path) -> Job:
-    found = find(reference, study.parent)
-    if reference.endswith((".yaml", ".yml")):
-        reference = str(from_here(found))
-    recipe = load_recipe(reference, [f"train.seed={seed}", *overrides])
-    return Job(label, reference, overrides, recipe, prefix)
+def _search(path: Path, study: Study, common: Sequence[str], prefix: Path) -> SearchRuns | None:
+    """The runs of the study's own search; None where it has none."""
+    if study.search is None:
+        return None
+    if sets(common, "data.holdout"):
+        raise UsageError(f"data.holdout: {path} has a search, which alone sets it; take it out of set and --set")
+    own = [override for override in common if not sets([override], "teacher.weights")]
+    search = make_search(study, study.search, path, own, prefix)
+    if len(own) < len(common) and not search.settled:
+        raise UsageError(
+            "teacher.weights: the teacher named may have seen the images that the search holds out; leave it out until "
+            "the search is finished"
+        )
+    return search
 
 
-def _keys(overrides: Sequence[str], section: str) -> set[str]:
-    """Keys of a recipe's section that the overrides set."""
-    found: set[str] = set()
-    for override in overrides:
-        values = parse_override(override).get(section)
-        found |= values.keys() if isinstance(values, dict) else set()
-    return found
+def _chosen_by(path: Path, study: Study, overrides: Sequence[str], prefix: Path) -> Mapping[str, tuple[str, ...]]:
+    """The settings that the search of study.chosen_by chose for the arms of the same labels."""
+    name = str(study.chosen_by)
+    where, other = load(name, path.parent)
+    if other.search is None:
+        raise UsageError(f"{path}: chosen_by {name}: that study has no search; name one that has")
+    for label in study.arms:
+        if label not in other.arms:
+            raise UsageError(f"{path}: chosen_by {name}: its search has no arm {label}{nearest(label, other.arms)}")
+    for seed in other.search.seeds:
+        if seed in study.seeds:
+            raise UsageError(
+                f"{path}: chosen_by {name}: its search took seed {seed}, and settings must not be chosen on the "
+                "study's seeds"
+            )
+    common = [override for override in (*other.set, *overrides) if not sets([override], "teacher.weights")]
+    chosen = make_search(other, other.search, where, common, prefix).chosen()
+    if chosen is None:
+        raise UsageError(
+            f"{path}: chosen_by {name}: its search in {prefix} is not finished; first run python -m gan_kd study {name}"
+        )
+    return chosen
 
 
-def _inputs(job: Job, teacher: Job | None) -> list[tuple[str, Path]]:
-    """Files and folders of the recipe, each with the key that names it."""
+def _inputs(job: Job, made: set[str]) -> list[tuple[str, Path]]:
+    """Files and folders of the recipe, each with the key that names it, but for weights that a run makes."""
     recipe, found = job.recipe, []
     students = recipe.trains("baseline", "control", "distilled")
     for key, value, used in (
-        ("teacher.weights", recipe.teacher.weights, recipe.needs_teacher and teacher is None),
+        ("teacher.weights", recipe.teacher.weights, recipe.needs_teacher and recipe.teacher.weights not in made),
         ("teacher.init", recipe.teacher.init, recipe.trains("teacher")),
         ("student.init", recipe.student.init, students),
         ("data.classes", recipe.data.classes, True),

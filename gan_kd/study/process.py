@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_kd.study.plan import Job
+from gan_kd.study.job import Job
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)

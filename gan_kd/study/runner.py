@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,15 +15,21 @@ from typing import TextIO
 from gan_kd.errors import RunError, UsageError
 from gan_kd.report.report import make_report
 from gan_kd.stop import SIGNALS, Stopped, leave_terminal
-from gan_kd.study.plan import Job, Plan
+from gan_kd.study.job import DIVERGED, Job
+from gan_kd.study.plan import Plan
 from gan_kd.study.process import Process
 
 _POLL = 0.2  # s between looks at the runs
 _GRACE = 5.0  # s that the runs of a killed study have to end
+# What `train` says of a loss, of weights and of detections that are not finite: such a trial is no better when it
+# is run again, while one that a full disk or a signal ended may be.
+_DIVERGED = re.compile(r"is (nan|-?inf) in batch|holds? nan or infinite values")
 
 
 def run_study(plan: Plan, at_once: int, report: Callable[[], object], say: Callable[[str], None]) -> list[str]:
-    """Train every run of the plan that is not finished; a line for each that failed, none where all are.
+    """Train every run of the plan that is due and not finished; a line for each that failed, none where all are.
+
+    A trial of a search that diverges has not failed: it is marked, and counts as the worst of its arm.
 
     at_once: runs side by side, each on an equal share of this process's cores. report: called after every run that
     finished. say: takes the lines for the screen. Raises Stopped; UsageError where another process runs this study.
@@ -66,7 +73,7 @@ class _Runner:
 
     def run(self) -> list[str]:
         """Until nothing waits or runs."""
-        self.waiting = [job for job in self.plan.all_jobs if not self._done_before(job)]
+        self.waiting = [job for job in self.plan.due if not self._done_before(job)]
         try:
             while self.waiting or self.running:
                 self._heed_stop()
@@ -82,6 +89,9 @@ class _Runner:
         return self.failed
 
     def _done_before(self, job: Job) -> bool:
+        if job.diverged:
+            self.say(f"{self._number(job)} {job}: diverged before, {job.diverged}")
+            return True
         run = job.read()
         if run is None or not run.finished:
             return False
@@ -104,9 +114,9 @@ class _Runner:
 
     def _start(self) -> None:
         while self.waiting and self.free and not self.stop.asked:
-            teacher = self.plan.teacher
+            teacher = self.plan.due_teacher
             if any(process.job is teacher for process in self.running):
-                return  # all arms learn from it
+                return  # all others learn from it
             job = self.waiting.pop(0)
             process = Process(
                 job, self.plan.folder / "output" / f"{job.label}-{job.seed}.txt", self.free.pop(), self.lock
@@ -124,19 +134,23 @@ class _Runner:
             self.say(f"{self._number(job)} {job}: {_map(job)}, {_time(process.seconds)}{self._left()}")
         elif self.stop.asked:
             self.waiting.insert(0, job)
+        elif self.plan.chosen is None and job is not self.plan.due_teacher and _DIVERGED.search(process.problem()):
+            (job.folder / DIVERGED).write_text(f"{process.problem()}\n", "utf-8")
+            self.report()
+            self.say(f"{self._number(job)} {job} diverged, and counts as the worst: {process.problem()}")
         else:
             self._fail(job, f"{process.problem()} (output: {process.output})")
 
     def _fail(self, job: Job, problem: str) -> None:
         self.failed.append(f"{job}: {problem}")
         self.say(f"{self._number(job)} {job} failed: {problem}")
-        if job is self.plan.teacher:
+        if job is self.plan.due_teacher:
             for other in [other for other in self.waiting if other.recipe.needs_teacher]:
                 self.waiting.remove(other)
                 self._fail(other, "not run, for its teacher failed")
 
     def _number(self, job: Job) -> str:
-        jobs = self.plan.all_jobs
+        jobs = self.plan.due
         return f"[{jobs.index(job) + 1}/{len(jobs)}]"
 
     def _left(self) -> str:

@@ -16,6 +16,17 @@ class StudyTeacher:
 
 
 @dataclass(frozen=True)
+class Search:
+    """Settings of every arm, tried before the study on a part of the training images that no run of it trains on."""
+
+    holdout: int = knob(
+        "data.holdout of its runs; a search without a holdout would choose settings by the test images", least=2
+    )
+    seeds: list[int] = knob("each trial runs once with each; none is a seed of the study", least=0, most=2**32 - 1)
+    trials: dict[str, list[str]] = knob("of each arm, as many for all: texts of overrides KEY=VALUE, apart by blanks")
+
+
+@dataclass(frozen=True)
 class Study:
     """Everything a study is made of."""
 
@@ -30,3 +41,21 @@ class Study:
         "trained first, its best.params being teacher.weights of all arms; or null", None
     )
     set: list[str] = knob("overrides KEY=VALUE of every run, before those of the command line", make=list)
+    search: Search | None = knob("how each arm's settings are chosen before its runs; null: as the recipes say", None)
+    chosen_by: str | None = knob(
+        "study whose search chose the settings of the arms with the same labels: shipped, or a .yaml file; or null",
+        None,
+    )
+    decisive: list[str] = knob(
+        "comparisons that the study is made for, corrected for their number: ARM - ARM", make=list
+    )
+    measure: str = knob(
+        "what comparisons are made of, after the last epoch: map (the recipes' own metric), voc07, voc10 or ap",
+        "map",
+        choices=("map", "voc07", "voc10", "ap"),
+    )
+
+    @property
+    def contrasts(self) -> list[tuple[str, str]]:
+        """The two arms of each decisive comparison."""
+        return [(one, other) for one, _, other in (text.partition(" - ") for text in self.decisive)]

@@ -76,7 +76,7 @@ def test_a_recipe(path, value):
 @given(VALUES)
 def test_a_study(value):
     study = {"arms": {"a": "demo"}, "baseline": "a", "seeds": [1]}
-    for key in ("arms", "seeds", "teacher", "set", "other"):
+    for key in ("arms", "seeds", "teacher", "set", "search", "chosen_by", "decisive", "measure", "other"):
         sentence(partial(build, top=Study), Study, {**study, key: value})
 
 

@@ -12,7 +12,8 @@ import pytest
 from gan_kd.recipe import to_yaml
 from gan_kd.report.arms import LAST, read_arms, warnings
 from gan_kd.report.study import make_study_report
-from gan_kd.study.plan import Job, Plan, make_plan
+from gan_kd.study.job import Job
+from gan_kd.study.plan import Plan, make_plan
 
 # mAP after the last epoch by seed; the best epoch is 1 higher for the baseline and 2 for the others.
 MAPS = {"none": (50, 52, 54), "gan": (53, 54, 57), "cosine": (50, 53, 53), "late": (40, None, None)}

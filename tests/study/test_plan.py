@@ -9,8 +9,9 @@ import pytest
 
 from gan_kd.errors import UsageError
 from gan_kd.recipe import add_arguments, recipe_from, to_yaml
+from gan_kd.study.job import Job
 from gan_kd.study.load import load, show
-from gan_kd.study.plan import Job, check_inputs, make_plan
+from gan_kd.study.plan import check_inputs, make_plan
 
 WEIGHTS = "teacher.weights='other.params'"
 
@@ -107,7 +108,7 @@ def test_shipped_studies_are_listed(here: Path) -> None:
     shipped.mkdir()
     (here / "study.yaml").rename(shipped / "small.yaml")
     assert show(shipped) == "small  Does the adversary help?"
-    assert load("small", shipped)[1].seeds == [1, 2]
+    assert load("small", shipped=shipped)[1].seeds == [1, 2]
 
 
 def test_missing_inputs_are_told_at_once(here: Path) -> None:

@@ -200,6 +200,32 @@ def test_arms_are_not_run_without_their_teacher(tmp_path: Path, write_study: Wri
     assert "error: 3 of 3 runs failed" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+def test_a_search_is_killed_goes_on_and_chooses(tmp_path: Path, write_study: Write) -> None:
+    """The first trial of the baseline diverges; the search's kill is in the middle of the second."""
+    file = write_study(tmp_path) / "study.yaml"
+    change(file, "[1, 2]", "[1]")
+    diverging, plain = ("stages.baseline.optimizer.lr=1e30", "stages.baseline.optimizer.lr=0.001")
+    trials = f"{{none: ['{diverging}', '{plain}'], gan: [distill.gan.width=4, distill.gan.width=8]}}"
+    file.write_text(f"{file.read_text()}search: {{holdout: 4, seeds: [7], trials: {trials}}}\n")
+    runs = tmp_path / "runs"
+    interrupted(tmp_path, signal.SIGKILL, lambda: (runs / "none/search-2/7/environment.json").exists())
+    wait_for(lambda: no_run_is_alive(tmp_path))
+    before = state(runs / "large-inner/3")
+    done = study(tmp_path, "study.yaml", "--out", "results")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert state(runs / "large-inner/3") == before, "the teacher of the search was touched again"
+    assert "[1/5] search/teacher, seed 3: done before, mAP" in done.stdout
+    assert "[2/5] search/none/trial-1, seed 7: diverged before, " in done.stdout
+    assert "[3/5] search/none/trial-2, seed 7: resumed" in done.stdout
+    assert f"settings chosen: none {plain}; gan distill.gan.width=" in done.stdout
+    assert "[3/3] gan, seed 1: mAP" in done.stdout
+    page = (tmp_path / "results" / "report.md").read_text()
+    assert f"| none | 2 | {plain} |" in page and "[diverged](search/none/trial-1-seed-7/train.log)" in page
+    again = study(tmp_path, "study.yaml", "--out", "results")
+    assert again.returncode == 0 and "started" not in again.stdout and "resumed" not in again.stdout
+
+
 def test_a_second_process_is_refused(tmp_path: Path, write_study: Write) -> None:
     write_study(tmp_path)
     lock = tmp_path / "runs" / "studies" / "study" / ".lock"
