@@ -189,14 +189,12 @@ def _require_equal_anchors(name: str, networks: Networks) -> None:
     """UsageError where outputs of teacher and student cannot be compared one by one."""
     assert networks.teacher is not None and networks.teacher_head is not None
     student, teacher = networks.detector.head, networks.teacher_head
-    anchors = [
-        head.anchors(extractor.sizes)
-        for head, extractor in ((student, networks.detector.extractor), (teacher, networks.teacher))
-    ]
-    if student.classes != teacher.classes or not np.array_equal(*anchors):
+    own = student.anchors(networks.detector.extractor.sizes)
+    other = teacher.anchors(networks.teacher.sizes)
+    if student.classes != teacher.classes or not np.array_equal(own, other):
         raise UsageError(
             f"the distiller {name} compares predictions anchor by anchor, but the teacher's head has other classes or "
-            f"anchors ({len(anchors[1])}) than the student's ({len(anchors[0])}): take distillers that compare maps"
+            f"anchors ({len(other)}) than the student's ({len(own)}): take distillers that compare maps"
         )
 
 

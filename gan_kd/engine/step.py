@@ -147,17 +147,25 @@ class Step:
             )["detection"],
         }
         for distiller in self.distillers:
-            if "outputs" not in distiller.needs:
+            if "outputs" in distiller.needs:
+                found.update(self._diagnose_outputs(distiller, seen, [real for _, real in teacher], through_head, size))
+            else:
                 found.update(distiller.diagnose(seen, size))
-                continue
-            norms_of = self._norms_through_head(
-                through_head,
-                lambda outputs, of=distiller: of.shares(
-                    _with_outputs(seen, [real for _, real in teacher], outputs), size
-                ),
-            )
-            found.update({f"gradient_{name}": values for name, values in norms_of.items()})
         return {name: values if name in SHARED else _over_workers(name, values) for name, values in found.items()}
+
+    def _diagnose_outputs(
+        self,
+        distiller: Distiller,
+        seen: Sequence[Seen],
+        teacher: Sequence[Outputs | None],
+        through_head: Sequence[Maps],
+        size: int,
+    ) -> dict[str, list[float]]:
+        def losses_of(outputs: Sequence[Outputs]) -> dict[str, list[NDArray]]:
+            return distiller.shares(_with_outputs(seen, teacher, outputs), size)
+
+        found = self._norms_through_head(through_head, losses_of)
+        return {f"gradient_{name}": values for name, values in found.items()}
 
     def _norms_through_head(
         self,
