@@ -24,6 +24,7 @@ from gan_kd.models.adapter import Adapters, pair_maps, require_equal_sizes
 from gan_kd.models.head import new_head, untrained_head
 from gan_kd.models.ssd import Detector, join, split
 from gan_kd.recipe import Recipe, Stage, network_in_words
+from gan_kd.recipe.schema import DISTILLERS
 
 
 def seed_everything(seed: int) -> None:
@@ -68,24 +69,42 @@ def require_teacher_file(recipe: Recipe, classes: Sequence[str], folder: Path) -
 
 
 def require_fitting_head(recipe: Recipe, classes: Sequence[str]) -> None:
-    """UsageError where the teacher's head that the student takes has other maps or anchors: before any training.
+    """UsageError, before any training, where student and teacher need the same maps and anchors and have others.
 
-    Through other anchors the student would learn from other targets than its baseline does.
+    Through another head's anchors the student would learn from other targets than its baseline does, and predictions
+    could not be compared one by one.
     """
-    if recipe.distill.head == "own" or not recipe.trains("control", "distilled"):
+    named = [name for stage in recipe.stages.values() for name in stage.distillers]
+    compared = next((name for name in named if "outputs" in _needs(recipe, name)), None)
+    taken = recipe.distill.head != "own" and recipe.trains("control", "distilled")
+    if not taken and compared is None:
         return
     (student, own), (teacher, lent) = (
         split(zoo.assemble(network.backbone, recipe.data.size, classes, taps=network.taps))
         for network in (recipe.student, recipe.teacher)
     )
-    require_equal_sizes(student, teacher)
+    if taken:
+        require_equal_sizes(student, teacher)
     # As shapes alone the networks have no parameters to read, but constants know their value.
     pairs = zip(own.allocated, lent.allocated)
-    if not all(np.array_equal(one.value.asnumpy(), other.value.asnumpy()) for one, other in pairs):
-        raise UsageError(
-            f"distill.head {recipe.distill.head}: the head of the teacher ({recipe.teacher.backbone}) has other "
-            f"anchors than that of the student ({recipe.student.backbone}) for these classes; set distill.head: own"
-        )
+    if student.sizes == teacher.sizes and all(
+        np.array_equal(one.value.asnumpy(), other.value.asnumpy()) for one, other in pairs
+    ):
+        return
+    what, way = f"distill.head {recipe.distill.head}", "set distill.head: own"
+    if compared is not None:
+        what, way = f"the distiller {compared} compares predictions anchor by anchor", "take one that compares maps"
+    raise UsageError(
+        f"{what}: the head of the teacher ({recipe.teacher.backbone}) has other anchors than that of the student "
+        f"({recipe.student.backbone}) for these classes; {way}"
+    )
+
+
+def _needs(recipe: Recipe, name: str) -> tuple[str, ...]:
+    """What a distiller of the recipe has to see beside maps."""
+    if name in DISTILLERS:
+        return OutputImitation.needs if name == OutputImitation.name else ()
+    return tuple(custom.load(recipe, name).needs)
 
 
 def warn_of_inheritance(recipe: Recipe) -> str | None:
@@ -180,22 +199,7 @@ def build_distillers(
         else:
             seed_everything(recipe.train.seed)
             distillers.append(custom.build(recipe, name, Compared(channels, sizes, tuple(contexts))))
-        if "outputs" in distillers[-1].needs:
-            _require_equal_anchors(name, networks)
     return distillers
-
-
-def _require_equal_anchors(name: str, networks: Networks) -> None:
-    """UsageError where outputs of teacher and student cannot be compared one by one."""
-    assert networks.teacher is not None and networks.teacher_head is not None
-    student, teacher = networks.detector.head, networks.teacher_head
-    own = student.anchors(networks.detector.extractor.sizes)
-    other = teacher.anchors(networks.teacher.sizes)
-    if student.classes != teacher.classes or not np.array_equal(own, other):
-        raise UsageError(
-            f"the distiller {name} compares predictions anchor by anchor, but the teacher's head has other classes or "
-            f"anchors ({len(other)}) than the student's ({len(own)}): take distillers that compare maps"
-        )
 
 
 def describe(recipe: Recipe, network: str, detector: Detector) -> dict[str, Any]:

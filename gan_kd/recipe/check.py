@@ -106,7 +106,21 @@ def _check_stage(recipe: Recipe, path: str, stage: Stage) -> None:
             )
     _check_schedule(f"{path}.schedule", stage.schedule, path, stage.epochs)
     if "gan" in stage.distillers:
+        _check_gan(recipe)
         _check_schedule("distill.gan.schedule", recipe.distill.gan.schedule, path, stage.epochs)
+
+
+def _check_gan(recipe: Recipe) -> None:
+    gan = recipe.distill.gan
+    if gan.kind == "cell" and gan.norm != "none":
+        raise UsageError(f"distill.gan.kind cell has no norm, but distill.gan.norm is {gan.norm}: set it to none")
+    if gan.limit == "penalty" and gan.norm != "none":
+        # The slope of one sample would be a function of the others (WGAN-GP, section 4).
+        raise UsageError(
+            f"distill.gan.limit penalty needs a critic without norm, not {gan.norm}: set distill.gan.norm: none"
+        )
+    if gan.limit == "penalty" and recipe.train.amp:
+        raise UsageError("distill.gan.limit penalty works in float32 only: leave --amp out, or take limit spectral")
 
 
 def _check_schedule(path: str, schedule: Schedule, stage: str, epochs: int) -> None:
