@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_kd.report import page
+from gan_kd.report import labelfree, page
 from gan_kd.report.arms import BEST, LAST, OTHER_MEASURES, Arm, read_arms, warnings
 from gan_kd.report.comparisons import comparisons, decided, interval_words
 from gan_kd.report.evidence import copy_evidence, evidence, files, linked
@@ -25,8 +25,6 @@ REMARK = (
     "of the network as it is deployed."
 )
 UNDECIDED = "Not complete: the search has not chosen the settings of every arm yet, so that no arm has run."
-#: A page that another command writes into the report's folder.
-LABEL_FREE = "label-free.md"
 
 
 def make_study_report(plan: Plan, out: Path | None = None) -> Path:
@@ -73,11 +71,24 @@ def _results(plan: Plan, arms: Sequence[Arm], folder: Path, out: Path | None) ->
         *_other_measures(arms, colours),
         *([_differences_figure(baseline)] if compared else []),
         *comparisons(maps, study),
-        *([page.Links([("Label-free test", LABEL_FREE)])] if (folder / LABEL_FREE).is_file() else []),
+        *_label_free(folder),
         page.Section("Seed by seed"),
         _seeds(plan, arms, baseline, folder, out),
         page.Section("Over the training"),
         _curves_figure() if drawn else page.Text("Not run here: no evaluation yet."),
+    ]
+
+
+def _label_free(folder: Path) -> list[page.Block]:
+    """The label-free test's table, where the test was run for this page's folder or for the one above it."""
+    found = labelfree.read(folder)
+    if found is None:
+        return []
+    return [
+        page.Section("Label-free test"),
+        labelfree.table(found),
+        page.Text(labelfree.remark(found), "note"),
+        page.Code(found["command"], "sh"),
     ]
 
 

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from gan_kd.errors import UsageError
 from gan_kd.recipe import to_yaml
 from gan_kd.report.comparisons import comparisons, decided
 from gan_kd.report.study import make_study_report
@@ -125,11 +126,22 @@ def test_without_other_measures_no_table_of_them(here: Path) -> None:
     assert "voc10" not in told and "## Comparisons" in told and "Label-free" not in told
 
 
-def test_a_label_free_test_is_linked(here: Path) -> None:
+@pytest.mark.parametrize("place", ["out", "."])
+def test_the_label_free_tests_table_is_shown(here: Path, place: str) -> None:
+    """Of the report's folder, or of the one above it."""
     study = plan(STUDY)
     (here / "out").mkdir()
-    (here / "out" / "label-free.md").write_text("# Label-free test\n")
-    assert "[Label-free test](label-free.md)" in page(study, here / "out")
+    curve = [{"step": step, "conf": conf, "loc": 2.0, "attention": [0.5, 0.6]} for step, conf in ((0, 6.8), (80, 3.4))]
+    found = {
+        "rows": [{"method": "outputs", "seed": 1, "curve": curve, "cosine": [0.1, 0.2], "common": [0.3, 0.4]}],
+        "teacher": {"conf": 2.7, "loc": 1.5}, "steps": 80, "images": 64, "maps": [12, 6], "command": "label it",
+    }  # fmt: skip
+    (here / place / "label-free.json").write_text(json.dumps(found))
+    told = page(study, here / "out")
+    assert "| outputs | 3.40 | 2.00 | 0.50 0.60 | 0.10 0.20 | 0.30 0.40 |" in told and "label it" in told
+    (here / place / "label-free.json").write_text("{}")
+    with pytest.raises(UsageError, match="label-free.json is not what scripts/label_free.py writes"):
+        page(study, here / "out")
 
 
 def test_a_search_under_way_has_its_trials_and_no_arms(here: Path) -> None:
