@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import mxnet as mx
@@ -90,6 +90,10 @@ class Distiller:
         with autograd.record():
             losses = self.shares([part._replace(student=fake) for part, fake in zip(seen, maps)], batch_size)
         return {f"gradient_{name}": norms(slopes(parts, maps, True)) for name, parts in losses.items()}
+
+    def warnings(self, found: Mapping[str, Sequence[float]]) -> list[str]:
+        """What a user should know of a diagnosis `found`, a sentence each."""
+        return []
 
     def state(self) -> dict[str, NDArray]:
         """Everything that `load_state` needs to go on with the same numbers, as arrays by name."""

@@ -7,7 +7,7 @@ the clamp.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -15,6 +15,7 @@ from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
 from gan_kd.distill.base import Distiller, Maps, Seen, leaves, slopes
+from gan_kd.distill.ceiling import gap_warnings
 from gan_kd.distill.limits import Spectral, penalise
 from gan_kd.distill.standard import Standard
 from gan_kd.engine.arrays import prefixed, set_values, statistics_kept, stripped, values
@@ -195,6 +196,10 @@ class GanDistiller(Distiller):
         if self.config.limit == "clamp":
             found["critic_at_bound"] = [self._at_bound(critic) for critic in self.dnet.discriminators]
         return found
+
+    def warnings(self, found: Mapping[str, Sequence[float]]) -> list[str]:
+        """Where a critic's gap is at its ceiling, or negative."""
+        return gap_warnings(self.config, [int(side) for side in found["maps"]], found["critic_gap"])
 
     def _at_bound(self, critic: Critic) -> float:
         # BatchNorm's scales and shifts are clamped too. The devices hold the same.

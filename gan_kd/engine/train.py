@@ -83,6 +83,7 @@ class StageTrainer:
         self.interval = Interval(progress.sums, progress.count)
         progress.sums, progress.count = {}, 0
         self._unsaved = False
+        self._warned: set[str] = set()
 
     def run(self, stop: StopSignal) -> None:
         """Train to the end of the stage. Raises Stopped after a signal, WorkerFailure after the loader's; both saved.
@@ -174,6 +175,11 @@ class StageTrainer:
         position, found = self._position(), self.step.diagnose(batch)
         log.info("[Epoch %d] Diagnosis: %s", position["epoch"], map_words(found))
         self.metrics.write({"kind": "diagnosis", **position, **found})
+        if position["epoch"] > 0:  # a critic that warms up is meant to be ahead
+            for text in (text for distiller in self.step.distillers for text in distiller.warnings(found)):
+                if text.split("(")[0] not in self._warned:  # the numbers in brackets change, once is enough
+                    self._warned.add(text.split("(")[0])
+                    log.warning("[Epoch %d] %s", position["epoch"], text)
 
     def _position(self) -> dict[str, Any]:
         """Where a line of metrics.jsonl stands; epochs count from 1 and warm-up epochs are 0 and below."""

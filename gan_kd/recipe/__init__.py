@@ -3,25 +3,16 @@
 from gan_kd.recipe.convert import changes, hashed, recipe_hash, to_yaml
 from gan_kd.recipe.flags import add_arguments, overrides_from, recipe_from
 from gan_kd.recipe.load import from_dict, load, names, show
-from gan_kd.recipe.schema import (
+from gan_kd.recipe.methods import (
     CosineAttention,
     Cwd,
-    Data,
-    Demo,
-    Distill,
-    Eval,
     FeatureImitation,
     Gan,
     Optimizer,
     OutputImitation,
-    Published,
-    Recipe,
     Schedule,
-    Stage,
-    Student,
-    Teacher,
-    Train,
 )
+from gan_kd.recipe.schema import Data, Demo, Distill, Eval, Published, Recipe, Stage, Student, Teacher, Train
 from gan_kd.recipe.words import network_in_words
 
 __all__ = [

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gan_kd.distill.ceiling import gap_warnings
 from gan_kd.recipe import from_dict, network_in_words
 from gan_kd.recipe.words import INHERITANCE, UNTRAINED
 from gan_kd.report import page, published
 from gan_kd.report.compare import published_for
-from gan_kd.report.run import NETWORKS, Network, Run, leaves, minus
+from gan_kd.report.run import NETWORKS, Network, Run, leaves, minus, number
 
 EVIDENCE = ("recipe.yaml", "metrics.jsonl", "train.log")
 DASH = "–"
@@ -88,7 +89,7 @@ def blocks(run: Run, folder: Path, photos: bool = True) -> list[page.Block]:
         *([page.Text(str(description))] if description else []),
         page.Text(headline(run), "lead"),
         _tiles(run, networks),
-        *(page.Text(problem, "warning") for problem in run.problems),
+        *(page.Text(problem, "warning") for problem in (*run.problems, *critic_warnings(run))),
         page.Section("Results"),
         _results(run, networks),
         *(page.Text(text, "note") for text in _remarks(run, networks)),
@@ -99,6 +100,17 @@ def blocks(run: Run, folder: Path, photos: bool = True) -> list[page.Block]:
         *pictures.distillation(networks, folder),
         *_evidence(run, networks, folder),
     ]
+
+
+def critic_warnings(run: Run) -> list[str]:
+    """What the last diagnosis of the critic says, where the run has one."""
+    with_gap = [record for record in run.networks["distilled"].diagnoses if isinstance(record.get("critic_gap"), list)]
+    if not with_gap:
+        return []
+    gaps = [number(gap) for gap in with_gap[-1]["critic_gap"]]
+    known = [(side, gap) for side, gap in zip(with_gap[-1].get("maps", []), gaps) if gap is not None]
+    texts = gap_warnings(from_dict(run.recipe).distill.gan, [side for side, _ in known], [gap for _, gap in known])
+    return [f"At the end of the adversary {text}." for text in texts]
 
 
 def headline(run: Run) -> str:

@@ -6,6 +6,7 @@ import pytest
 from mxnet import autograd
 
 from gan_kd.distill.base import Seen
+from gan_kd.distill.ceiling import ceiling, gap_warnings
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.engine.optim import Position
 from gan_kd.recipe import Gan, Optimizer
@@ -283,3 +284,41 @@ def test_unit_slopes_count_the_samples_of_all_devices():
     for one, two in zip(*slopes):
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-8)
         assert np.linalg.norm(one) == pytest.approx(BATCH**-0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["batch", "joint", "instance"])
+@pytest.mark.parametrize("side, cells", [(16, 4), (12, 1), (6, 1), (5, 4), (3, 1)])
+def test_no_clamped_critic_with_a_norm_exceeds_its_ceiling(norm, side, cells):
+    """On random maps, and with the best critic there is: every scale and last weight at the clamp."""
+    width, clamp = 8, 0.03
+    most = ceiling(Gan(width=width, norm=norm, clamp=clamp), side)
+    if norm == "instance" and cells == 1:
+        assert most is None
+        return
+    assert most == pytest.approx(2 * cells * width * clamp**2)
+    rng = np.random.default_rng(side)
+    gaps = []
+    for trial in range(4):
+        mx.random.seed(trial)
+        gan = GanDistiller(Gan(width=width, norm=norm, clamp=clamp), [6], [side], [CPU])
+        for name, parameter in gan.dnet.collect_params().items():
+            if parameter.grad_req != "null" and trial:
+                parameter.set_data(mx.nd.array(rng.choice([-1, 1], parameter.shape) * clamp))
+            if name.endswith("gamma"):
+                parameter.set_data(mx.nd.full(parameter.shape, clamp))
+        gan.clamp()
+        real, fake = (mx.nd.array(rng.normal(mean, 3, (BATCH, 6, side, side))) for mean in (0, 2))
+        with autograd.train_mode():
+            low, high = gan.critics(real, fake)
+        gaps.append(abs(float((high.mean() - low.mean()).asscalar())))
+    assert 0 < max(gaps) <= most * (1 + 1e-5)
+
+
+def test_a_gap_at_its_ceiling_or_below_zero_is_a_warning():
+    config = Gan(width=32)
+    assert ceiling(config, 16) == pytest.approx(8 * 32 * 0.03**2)
+    at, below = gap_warnings(config, [16, 2, 1], [0.224, -3.6, 0.1])
+    assert "0.224 of 0.23 at 16x16" in at and "-3.6 at 2x2" in below
+    assert gap_warnings(config, [16, 2], [0.1, 0.1]) == []
+    for other in ({"norm": "none"}, {"limit": "spectral"}, {"kind": "cell"}):
+        assert ceiling(Gan(**other), 16) is None

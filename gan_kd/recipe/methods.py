@@ -1,0 +1,119 @@
+"""The keys of optimisers and of each distillation method; the rest of a recipe is in schema.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gan_kd.recipe.knob import knob
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """MXNet's SGD or Adam."""
+
+    name: str = knob("sgd or adam", "sgd", choices=("sgd", "adam"))
+    lr: float = knob("learning rate", 0.001, above=0)
+    momentum: float = knob("sgd only", 0.9, least=0, below=1)
+    wd: float = knob("weight decay: L2 added to the gradient", 0.0005, least=0)
+    beta1: float = knob("adam only: decay of the first moment", 0.5, least=0, below=1)
+    beta2: float = knob("adam only: decay of the second moment", 0.999, least=0, below=1)
+    clip_gradient: float | None = knob("gradient elements are clipped to +- this; null: not", None, above=0)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over a stage."""
+
+    name: str = knob("step (x factor at each point) or cosine (to zero)", "step", choices=("step", "cosine"))
+    at: list[float] = knob(
+        "step only: fractions of the stage (below 1) or epochs (from 1 on)", make=lambda: [0.8], above=0
+    )
+    factor: float = knob("step only", 0.1, above=0, most=1)
+    warmup_batches: int = knob("first batches over which the rate rises linearly from 0", 0, least=0)
+
+
+@dataclass(frozen=True)
+class Gan:
+    """The adversary: D-Net and how it learns (paper, section 3); the keys that are not in the paper mend it."""
+
+    weight: float = knob("of mean D(S(x)) in the student's loss", 1.0, least=0)
+    slopes: str = knob(
+        "gradient of D(S(x)) at a map: raw, or unit (scaled to norm 1 a sample, so that every map counts alike)",
+        "raw",
+        choices=("raw", "unit"),
+    )
+    kind: str = knob(
+        "D scores a map as a whole (image, as the paper) or each cell by its channels (cell)",
+        "image",
+        choices=("image", "cell"),
+        in_hash=None,
+    )
+    condition: str = knob(
+        "D sees a map alone (none, as the paper) or beside the teacher's of the same image (teacher)",
+        "none",
+        choices=("none", "teacher"),
+        in_hash=None,
+    )
+    loss: str = knob("of D: wgan or hinge", "wgan", choices=("wgan", "hinge"), in_hash=None)
+    limit: str = knob(
+        "what holds D: clamp (of its weights), spectral (norms of 1 by projection), penalty (WGAN-GP) or none",
+        "clamp",
+        choices=("clamp", "spectral", "penalty", "none"),
+        in_hash=None,
+    )
+    penalty: float = knob("limit penalty only: its weight", 10.0, above=0, in_hash=None)
+    input: str = knob(
+        "maps that D sees: raw, or standard (each channel by the teacher's mean and deviation)",
+        "raw",
+        choices=("raw", "standard"),
+        in_hash=None,
+    )
+    match: float = knob("of the L1 distance of D's hidden layers on S(x) and T(x), paired", 0.0, least=0, in_hash=None)
+    width: int = knob("channels of each D-Net", 512, least=1)
+    norm: str = knob(
+        "normalisation in D-Net but its first block; joint: BatchNorm over teacher's and student's maps together",
+        "batch",
+        choices=("batch", "instance", "none", "joint"),
+    )
+    clamp: float = knob("limit clamp only: D's weights stay within +- this", 0.03, above=0)
+    critic_steps: int = knob("D steps for each student step; 0: D stays as it was drawn", 1, least=0)
+    warmup_epochs: int = knob("epochs before the stage's own in which D alone learns", 0, least=0)
+    optimizer: Optimizer = knob("", make=lambda: Optimizer("adam", lr=0.0005, wd=0.0))
+    schedule: Schedule = knob("", make=Schedule)
+
+
+@dataclass(frozen=True)
+class CosineAttention:
+    """1 - cosine similarity of attention maps (our reading; the paper names it only)."""
+
+    weight: float = knob("in the student's loss", 1.0, least=0)
+
+
+@dataclass(frozen=True)
+class FeatureImitation:
+    """Squared distance of the maps, the simplest rival of an adversary (not in the paper)."""
+
+    weight: float = knob("in the student's loss", 1.0, least=0)
+    input: str = knob(
+        "maps that are compared: raw, or standard (each channel by the teacher's mean and deviation)",
+        "raw",
+        choices=("raw", "standard"),
+        in_hash=None,
+    )
+
+
+@dataclass(frozen=True)
+class Cwd:
+    """KL divergence of each channel's distribution over the cells (channel-wise distillation)."""
+
+    weight: float = knob("in the student's loss", 1.0, least=0)
+    temperature: float = knob("that the maps are divided by", 1.0, above=0)
+
+
+@dataclass(frozen=True)
+class OutputImitation:
+    """The head's predictions at equal anchors: KL divergence of classes, smooth L1 of boxes."""
+
+    weight: float = knob("in the student's loss", 1.0, least=0)
+    boxes: float = knob("of the boxes beside the classes", 1.0, least=0)
+    temperature: float = knob("that class logits are divided by", 1.0, above=0)
