@@ -104,8 +104,8 @@ def one_step(recipe: Recipe, stage: str, networks: Networks) -> None:
     """A real training step: the losses are finite, all that is trained moves, the teacher does not."""
     plan, detector = recipe.stages[stage], networks.detector
     optimizer = dataclasses.replace(plan.optimizer, wd=0.0)  # weight decay moves what has no gradient, too
-    optimisation = Optimisation(networks.parameters(), optimizer, plan.schedule, CPU)
     distillers = build_distillers(recipe, plan, networks, CPU)
+    optimisation = Optimisation(networks.parameters(distillers), optimizer, plan.schedule, CPU)
     parts: dict[str, Any] = {"extractor": detector.extractor, "head": detector.head, "adapters": detector.adapters}
     parts |= {"bridge": networks.bridge}
     parts |= {f"D{i}": gan.dnet for i, gan in enumerate(distillers) if isinstance(gan, GanDistiller)}

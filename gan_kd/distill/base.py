@@ -52,6 +52,8 @@ class Distiller:
     name = ""
     #: What `Seen` has to hold beside maps: "outputs" or nothing.
     needs: tuple[str, ...] = ()
+    #: Whether the losses reach the student's maps in `Seen`.
+    compares_maps = True
     #: Epochs before the stage's own in which only `update` runs and the student stands still.
     warmup_epochs = 0
 

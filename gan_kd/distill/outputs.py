@@ -24,6 +24,7 @@ class OutputImitation(Distiller):
 
     name = "outputs"
     needs = ("outputs",)
+    compares_maps = False
 
     def __init__(self, config: Config) -> None:
         self.config = config

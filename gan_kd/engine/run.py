@@ -219,7 +219,7 @@ class _Run:
     def _stage(self, name: str, stage: Stage, networks: Networks) -> None:
         assert self.loader is not None
         distillers = build_distillers(self.recipe, stage, networks, self.contexts)
-        optimisation = Optimisation(networks.parameters(), stage.optimizer, stage.schedule, self.contexts)
+        optimisation = Optimisation(networks.parameters(distillers), stage.optimizer, stage.schedule, self.contexts)
         if self.progress.epoch or self.progress.batch:
             with checkpoint.fitting(self.folder):
                 optimisation.load_state(stripped("optimiser", self.arrays))

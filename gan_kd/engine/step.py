@@ -43,10 +43,14 @@ class Networks:
     #: Adapters that serve the distillers alone, because the student keeps its own head; not deployed.
     bridge: Adapters | None = None
 
-    def parameters(self) -> gluon.ParameterDict:
-        """Everything that the student's optimiser moves."""
+    def parameters(self, distillers: Sequence[Distiller] = ()) -> gluon.ParameterDict:
+        """Everything that the student's optimiser moves in a stage with these distillers.
+
+        The bridge only where one of them compares maps: else it would have no gradient, which Gluon refuses.
+        """
         parameters = gluon.ParameterDict()
-        for block in (self.detector.extractor, self.detector.adapters, self.detector.head, self.bridge):
+        bridge = self.bridge if any(distiller.compares_maps for distiller in distillers) else None
+        for block in (self.detector.extractor, self.detector.adapters, self.detector.head, bridge):
             if block is not None:
                 parameters.update(block.collect_params())
         return parameters
@@ -89,6 +93,7 @@ class Step:
         self.distillers = distillers
         self.optimisation = optimisation
         self.contexts = contexts
+        self._compares_maps = any(distiller.compares_maps for distiller in distillers)
         self._extract = on_devices(networks.detector.extractor, sync_bn=sync_bn)
         self.loss = MultiBoxLoss()
         self.loss.hybridize(static_alloc=True, static_shape=True)
@@ -207,7 +212,10 @@ class Step:
         return [full(maps[index]) for _, index in self.networks.pairs], outputs
 
     def _student_maps(self, images: Sequence[NDArray]) -> tuple[list[Maps], list[Maps]]:
-        """On every device the maps that the head takes, and those that the distillers compare with the teacher's."""
+        """On every device the maps that the head takes, and those that the distillers compare with the teacher's.
+
+        Where none compares maps, these are before the bridge, which then does not learn.
+        """
         through_head, student = zip(*map(self._adapted, self._extract([[x] for x in images])))
         return list(through_head), list(student)
 
@@ -215,10 +223,10 @@ class Step:
         if self.networks.detector.adapters is not None:
             maps = self.networks.detector.adapters(*maps)
         maps = [full(m) for m in maps]
-        if not self.distillers:
-            return maps, []
-        compared = [maps[index] for index, _ in self.networks.pairs]
-        return maps, compared if self.networks.bridge is None else [full(m) for m in self.networks.bridge(*compared)]
+        compared = [maps[index] for index, _ in self.networks.pairs] if self.distillers else []
+        if self.networks.bridge is None or not self._compares_maps:
+            return maps, compared
+        return maps, [full(m) for m in self.networks.bridge(*compared)]
 
     def _update_distillers(self, seen: Sequence[Seen], batch_size: int, position: Position) -> dict[str, list[NDArray]]:
         logs: dict[str, list[NDArray]] = {}

@@ -40,7 +40,25 @@ CASES = {
         {"trains": "distilled", "optimizer": SGD, "distillers": ["feature_imitation"]},
         {"feature_imitation": {"weight": 0.1}},
     ),
-}
+    "conditional cells, warm-up, untrained head": (
+        {"trains": "distilled", "optimizer": ADAM, "distillers": ["gan"]},
+        {
+            "head": "untrained",
+            "gan": {
+                "width": 4, "kind": "cell", "condition": "teacher", "loss": "hinge", "limit": "spectral",
+                "norm": "none", "input": "standard", "match": 1, "warmup_epochs": 1,
+            },
+        },
+    ),
+    "penalty": (
+        {"trains": "distilled", "optimizer": ADAM, "distillers": ["gan"]},
+        {"gan": {"width": 4, "limit": "penalty", "norm": "none", "critic_steps": 2}},
+    ),
+    "outputs, cwd and standardised imitation, own head": (
+        {"trains": "distilled", "optimizer": ADAM, "distillers": ["outputs", "cwd", "feature_imitation"]},
+        {"head": "own", "feature_imitation": {"input": "standard"}},
+    ),
+}  # fmt: skip
 
 
 class StopAt(StopSignal):

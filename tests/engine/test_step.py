@@ -6,10 +6,12 @@ import pytest
 from mxnet import autograd
 
 from gan_kd.data.loader import TrainBatch
+from gan_kd.distill.base import Distiller, Outputs, Seen
 from gan_kd.distill.cosine_attention import attention
 from gan_kd.engine.networks import build_distillers, build_student, build_teacher, head_in_words
 from gan_kd.engine.optim import Optimisation, Position
 from gan_kd.engine.step import Step
+from gan_kd.errors import UsageError
 from gan_kd.recipe import Data, Distill, Gan, Optimizer, Recipe, Stage, Student, Teacher
 
 CLASSES = ("circle", "square")
@@ -36,11 +38,12 @@ def setting(distillers=("gan", "cosine_attention"), contexts=(CPU,), head="teach
     teacher = build_teacher(of, CLASSES)
     teacher.extractor.freeze()
     networks = build_student(of, CLASSES, "distilled", teacher)
-    for block in (networks.detector, networks.bridge, networks.teacher):
+    for block in (networks.detector, networks.bridge, networks.teacher, networks.teacher_head):
         if block is not None:
             block.collect_params().reset_ctx(list(contexts))
-    optimisation = Optimisation(networks.parameters(), stage.optimizer, stage.schedule, contexts)
-    return Step(networks, build_distillers(of, stage, networks, contexts), optimisation, contexts)
+    methods = build_distillers(of, stage, networks, contexts)
+    optimisation = Optimisation(networks.parameters(methods), stage.optimizer, stage.schedule, contexts)
+    return Step(networks, methods, optimisation, contexts)
 
 
 def batch(networks, seed=0, size=BATCH):
@@ -87,6 +90,17 @@ def test_the_adapters_learn_whichever_head_is_used():
         assert not equal(before, snapshot(adapters)), head
 
 
+def test_the_adapters_of_an_own_head_rest_where_no_distiller_compares_maps():
+    """In a stage without distillers after one with them, and with one that compares outputs alone."""
+    step = setting(head="student")
+    step(batch(step.networks), HERE)
+    networks = step.networks
+    before = snapshot(networks.bridge)
+    optimisation = Optimisation(networks.parameters(), ADAM, Stage("distilled", 1).schedule, [CPU])
+    Step(networks, [], optimisation, [CPU])(batch(networks), HERE)
+    assert equal(before, snapshot(networks.bridge))
+
+
 def test_the_students_own_head_is_exported_without_adapters():
     assert setting(head="student").networks.detector.adapters is None
 
@@ -117,10 +131,55 @@ def test_losses_are_named_and_the_baseline_has_only_ssds():
     assert set(plain(batch(plain.networks), HERE)) == {"conf", "loc"}
 
 
+@pytest.mark.parametrize("head", ["teacher", "student"])
+def test_outputs_are_those_of_both_heads(head):
+    """Against the distiller by itself, on what teacher and student predict."""
+    step = setting(distillers=("outputs",), head=head)
+    whole = batch(step.networks)
+    images, detector = mx.nd.array(whole.images), step.networks.detector
+    with autograd.train_mode():
+        maps = detector.extractor(images)
+        student = detector.head(*(maps if detector.adapters is None else detector.adapters(*maps)))
+    teacher = step.networks.teacher_head(*step.networks.teacher(images))
+    seen = Seen([], [], (Outputs(*teacher), Outputs(*student)))
+    expected = {name: parts[0].asscalar() for name, parts in step.distillers[0].shares([seen], BATCH).items()}
+    before = snapshot(step.networks.teacher_head)
+    found = step(whole, HERE)
+    assert {name: found[name][0].asscalar() for name in expected} == pytest.approx(expected, rel=1e-3)
+    assert set(found) == {"conf", "loc", "outputs", "outputs_boxes"}
+    assert equal(before, snapshot(step.networks.teacher_head))
+    diagnosed = step.diagnose(whole)
+    assert {"gradient_outputs", "gradient_outputs_boxes", "gradient_detection"} <= set(diagnosed)
+    assert all(len(values) == 6 for values in diagnosed.values()) and diagnosed["gradient_outputs"][0] > 0
+
+
+class Intruder(Distiller):
+    """Returns a loss, or a log, of a name that the step has already."""
+
+    def __init__(self, loss=None, log=None):
+        self.loss, self.log = loss, log
+
+    def losses(self, seen, batch_size):
+        return {self.loss: mx.nd.ones(1)} if self.loss else {}
+
+    def update(self, seen, batch_size, position):
+        return {self.log: [mx.nd.ones(1)]} if self.log else {}
+
+
+@pytest.mark.parametrize(
+    "intruder", [Intruder(loss="conf"), Intruder(loss="critic"), Intruder(log="critic"), Intruder(loss="adversarial")]
+)
+def test_a_name_that_another_part_returns_is_refused(intruder):
+    step = setting(distillers=("gan",))
+    step.distillers.append(intruder)
+    with pytest.raises(UsageError, match="the distiller Intruder returns '(conf|critic|adversarial)', which another"):
+        step(batch(step.networks), HERE)
+
+
 def test_hybridized_and_plain_steps_agree():
     losses = []
     for compiled in (False, True):
-        step = setting()
+        step = setting(("gan", "cosine_attention", "outputs"))
         if compiled:
             step.networks.hybridize()
         values = [step(batch(step.networks, seed), HERE) for seed in range(2)][-1]
@@ -128,7 +187,7 @@ def test_hybridized_and_plain_steps_agree():
     np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
-def gradients(contexts):
+def gradients(contexts, distillers):
     """The student's gradients after one step, summed over the devices as the Trainer does.
 
     The second half of the images repeats the first, so that BatchNorm's statistics are the same over a half and over
@@ -136,10 +195,12 @@ def gradients(contexts):
     """
     # SGD that hardly moves: Adam's first step is the gradient's sign, which rounding decides where it is near zero.
     still = Optimizer("sgd", 1e-9)
-    step = setting(contexts=contexts, optimizer=still)
+    step = setting(distillers, contexts=contexts, optimizer=still)
     # BatchNorm over the few cells of the last maps magnifies rounding: float64 keeps it far below what is compared.
-    for block in (step.networks.detector, step.networks.teacher, dnet(step)):
+    for block in (step.networks.detector, step.networks.teacher, step.networks.teacher_head):
         block.cast("float64")
+    if "gan" in distillers:
+        dnet(step).cast("float64")
     whole = batch(step.networks)
     images = np.tile(whole.images[: BATCH // 2], (2, 1, 1, 1))
     step(TrainBatch(*(array.astype("float64") for array in whole._replace(images=images))), HERE)
@@ -148,8 +209,9 @@ def gradients(contexts):
     return {name: p.list_grad()[0].asnumpy() for name, p in parameters if p.grad_req != "null"}
 
 
-def test_two_devices_give_the_gradients_of_one_with_the_whole_batch():
-    one, two = gradients([mx.cpu(0)]), gradients([mx.cpu(0), mx.cpu(1)])
+@pytest.mark.parametrize("distillers", [("gan", "cosine_attention"), ("outputs", "cwd", "feature_imitation")])
+def test_two_devices_give_the_gradients_of_one_with_the_whole_batch(distillers):
+    one, two = gradients([mx.cpu(0)], distillers), gradients([mx.cpu(0), mx.cpu(1)], distillers)
     assert len(one) == len(two) > 100
     for (name, a), b in zip(one.items(), two.values()):
         np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-6 * np.abs(a).max() + 1e-12, err_msg=name)
@@ -185,7 +247,7 @@ def assert_equal(before, after):
 def test_a_run_with_diagnoses_is_the_run_without(head):
     ends = []
     for diagnosed in (False, True):
-        step = setting(("gan", "cosine_attention", "feature_imitation"), head=head)
+        step = setting(("gan", "cosine_attention", "feature_imitation", "cwd", "outputs"), head=head)
         step.networks.hybridize()
         mx.random.seed(3)
         np.random.seed(3)
