@@ -53,7 +53,7 @@ def test_check_finds_the_classes(folder, capsys):
 @pytest.mark.slow
 def test_train_and_measure_by_cocos_metric(folder, tmp_path, capsys):
     keys = ["teacher.init=random", "student.init=random", "data.size=128", "distill.gan.width=8"]
-    keys += ["stages.teacher.epochs=1", "stages.baseline=null", "stages.adversarial.epochs=1"]
+    keys += ["stages.teacher.epochs=1", "stages.baseline=null", "stages.distilled.epochs=1"]
     settings = [part for key in keys for part in ("--set", key)]
     own = ["--recipe", "own/coco", "--dataset-root", str(folder), "--batch-size", "4", "-j", "0", *settings]
     assert main(["train", "-q", *own, "--save-prefix", str(tmp_path)]) == 0
