@@ -338,6 +338,10 @@ def test_refused(override: str, message: str) -> None:
          "eval.metric coco counts one split, not a, b"),
         (["student.backbone=resnet34_v1b", "distill.head=student"],
          "student.backbone resnet34_v1b needs data.size 300"),
+        (["distill.gan.kind=cell"], "distill.gan.kind cell has no norm, but distill.gan.norm is batch: set it to none"),
+        (["distill.gan.limit=penalty"], "distill.gan.limit penalty needs a critic without norm, not batch"),
+        (["distill.gan.limit=penalty", "distill.gan.norm=none", "train.amp=true"],
+         "distill.gan.limit penalty works in float32 only: leave --amp out"),
     ],
 )  # fmt: skip
 def test_refused_together(overrides: list[str], message: str) -> None:
@@ -354,6 +358,8 @@ def test_refused_together(overrides: list[str], message: str) -> None:
         ["teacher.backbone=vgg16_atrous", "distill.head=student"],
         ["stages.finetune.schedule={name: cosine, at: [500]}"],
         ["data.size=96", "teacher.weights=teacher.params"],
+        ["distill.gan={kind: cell, norm: none, condition: teacher, loss: hinge, limit: spectral, match: 1}"],
+        ["stages.adversarial.distillers=[outputs]", "distill.gan.kind=cell"],  # no critic is made
     ],
 )
 def test_allowed(overrides: list[str]) -> None:

@@ -157,6 +157,22 @@ def test_other_anchors_are_refused_before_any_training(head: str) -> None:
         require_fitting_head(of, COCODetection.CLASSES)
 
 
+def test_outputs_at_other_anchors_are_refused_before_any_training() -> None:
+    """Also where the student keeps its own head: predictions are compared anchor by anchor."""
+    of = recipe("own", "distilled")
+    of.stages["only"] = Stage("distilled", 1, distillers=["outputs"])
+    require_fitting_head(of, CLASSES)
+    wide = dataclasses.replace(of, teacher=Teacher("resnet50_v1", "random"))
+    require_fitting_head(wide, CLASSES)
+    with pytest.raises(UsageError, match="the distiller outputs compares predictions anchor by anchor: the head of"):
+        require_fitting_head(wide, COCODetection.CLASSES)
+    three = dataclasses.replace(
+        of, student=Student("mobilenet0.25", "random", ["relu10_fwd", "relu22_fwd", "relu26_fwd"])
+    )
+    with pytest.raises(UsageError, match="has other anchors .* take one that compares maps"):
+        require_fitting_head(three, CLASSES)
+
+
 def command(*arguments: str | Path) -> str:
     """What the command line prints, on both streams."""
     asked = [sys.executable, "-m", "gan_kd", *map(str, arguments)]
