@@ -15,8 +15,9 @@ import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
+from gan_kd.console import no_bar
 from gan_kd.data import images
-from gan_kd.data.files import SUFFIXES, find_images, open_images, without_objects
+from gan_kd.data.files import find_images, open_images, without_objects
 from gan_kd.data.transforms import ValTransform
 from gan_kd.detection.pictures import draw
 from gan_kd.detection.results import RESULTS, Results
@@ -52,7 +53,7 @@ def detect(
     _prepare(out, files[0].parent)
     detector.collect_params().reset_ctx(devices)
     detector.hybridize(static_alloc=True)
-    if source.is_file() and source.suffix.lower() not in SUFFIXES and not cv2.haveImageReader(str(source)):
+    if source.is_file() and source.suffix.lower() not in images.SUFFIXES and not cv2.haveImageReader(str(source)):
         return _in_video(detector, devices, source, out, threshold, batch_size)
     return _in_images(detector, devices, files, out, threshold, batch_size, num_workers)
 
@@ -85,7 +86,7 @@ def _in_images(
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         drawn = []
         found_in = detect_all(network, dataset, contexts, batch_size, size, num_workers)
-        for index, rows in tqdm(found_in, "detecting", len(dataset), unit="image", leave=False, disable=None):
+        for index, rows in tqdm(found_in, "detecting", len(dataset), unit="image", leave=False, disable=no_bar()):
             record = dataset.records[index]
             found = _above(in_image(rows, record, size, len(classes)), threshold)
             results.add({"id": numbers[index], "file_name": record.id}, record.width, record.height, found)
@@ -111,7 +112,7 @@ def _in_video(
     transform, results, target = ValTransform(size), Results(classes), out / f"{file.stem}.mp4"
     writer: cv2.VideoWriter | None = None
     total = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))) or None
-    with tqdm(total=total, desc="detecting", unit="frame", leave=False, disable=None) as bar:
+    with tqdm(total=total, desc="detecting", unit="frame", leave=False, disable=no_bar()) as bar:
         for batch in _batches(_frames(video), batch_size):
             pixels = np.stack([transform(frame)[0] for frame in batch])
             parts = [detect_rows(detector, part) for part in split(pixels, contexts) if len(part)]
@@ -146,7 +147,7 @@ def _above(found: np.ndarray, threshold: float) -> np.ndarray:
 
 def _draw(file: Path, out: Path, found: np.ndarray, classes: Sequence[str]) -> None:
     """The image with its detections under its name, with .png behind it where OpenCV may not write its format."""
-    path = out / (file.name if file.suffix.lower() in SUFFIXES else f"{file.name}.png")
+    path = out / (file.name if file.suffix.lower() in images.SUFFIXES else f"{file.name}.png")
     if not cv2.imwrite(str(path), np.ascontiguousarray(draw(images.read(file), found, classes)[..., ::-1])):
         raise RunError(f"{path} cannot be written: is the disk full?")
 

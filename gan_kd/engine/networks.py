@@ -68,6 +68,18 @@ def require_teacher_file(recipe: Recipe, classes: Sequence[str], folder: Path) -
         build_teacher(recipe, classes)
 
 
+def require_good_teacher(recipe: Recipe, map_: float) -> None:
+    """RunError where a teacher's mAP, %, is below teacher.min_map, or nan, which nothing can be said of."""
+    if map_ >= recipe.teacher.min_map:
+        return
+    fault = f"is below teacher.min_map {recipe.teacher.min_map:g}: were its weights loaded"
+    if np.isnan(map_):
+        fault = "is no number: do the validation images hold an object that counts"
+    raise RunError(
+        f"the teacher's mAP of {map_:.2f} {fault}, and are these its classes and data? A student is not trained from it"
+    )
+
+
 def require_fitting_head(recipe: Recipe, classes: Sequence[str]) -> None:
     """UsageError, before any training, where student and teacher need the same maps and anchors and have others.
 
@@ -202,8 +214,12 @@ def build_distillers(
     return distillers
 
 
-def describe(recipe: Recipe, network: str, detector: Detector) -> dict[str, Any]:
-    """What best.params and best.json say of a network, enough to build it and detect with it."""
+def describe(recipe: Recipe, network: str, detector: Detector, teacher_sha256: str | None = None) -> dict[str, Any]:
+    """What best.params and best.json say of a network, enough to build it and detect with it, and who taught it how.
+
+    teacher_sha256: of the params file of a student's teacher, where it is known.
+    """
+    taught = network in ("control", "distilled")
     own = network in ("teacher", "baseline") or recipe.distill.head == "own"
     teacher, described = recipe.teacher, recipe.teacher if network == "teacher" else recipe.student
     with_head = described if own else teacher
@@ -218,6 +234,8 @@ def describe(recipe: Recipe, network: str, detector: Detector) -> dict[str, Any]
         "head_taps": zoo.taps_of(with_head.backbone, with_head.taps),
         "adapters": detector.adapters is not None,
         "adapter": recipe.distill.adapter,
+        "teacher": {"backbone": teacher.backbone, "sha256": teacher_sha256} if taught else None,
+        "distillers": recipe.distillers_of(network),
         "nms": recipe.eval.nms,
         "nms_topk": recipe.eval.nms_topk,
         "post_nms": recipe.eval.post_nms,

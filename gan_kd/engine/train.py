@@ -46,6 +46,17 @@ class Progress:
     #: Best mAP by network, %.
     best: dict[str, float] = field(default_factory=dict)
 
+    def improves(self, network: str, map_: float) -> bool:
+        """Whether parameters with this mAP, %, are the network's best so far, which is noted.
+
+        nan is never better than a number; as long as there is none, the latest parameters are the best.
+        """
+        if network in self.best and not map_ > self.best[network]:
+            return False
+        if not math.isnan(map_):
+            self.best[network] = map_
+        return True
+
     def position(self) -> tuple[int, ...]:
         """The part that every worker has; the rest is the first one's."""
         return self.stage, self.epoch, self.batch, self.step, self.epochs_seen
@@ -149,11 +160,11 @@ class StageTrainer:
 
     def _train(self, batch: TrainBatch) -> dict[str, list[NDArray]]:
         """One batch: the distillers alone while they warm up, then all."""
-        progress, batches = self.progress, len(self.loader)
-        done = progress.epoch * batches + progress.batch
-        if progress.epoch < self.warmup:
-            return self.step.warm_up(batch, Position(done, self.warmup * batches, self.warmup))
-        return self.step(batch, Position(done - self.warmup * batches, self.stage.epochs * batches, self.stage.epochs))
+        batches, epochs = len(self.loader), self.stage.epochs
+        done, warmup = self.progress.epoch * batches + self.progress.batch, self.warmup * batches
+        if done < warmup:
+            return self.step.warm_up(batch, Position(0, epochs * batches, epochs, done))
+        return self.step(batch, Position(done - warmup, epochs * batches, epochs, warmup))
 
     def _log(self, bar: tqdm) -> None:
         """Close the interval: a line on the screen and in train.log, one in metrics.jsonl."""

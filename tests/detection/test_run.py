@@ -12,7 +12,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
+from tqdm import tqdm
 
+from gan_kd.__main__ import main as command
 from gan_kd.data import demo, images
 from gan_kd.data.transforms import ValTransform
 from gan_kd.detect import main
@@ -103,6 +105,21 @@ def test_an_image_with_a_lone_params_file(params, detector, folder, tmp_path, ca
     assert capsys.readouterr().out.startswith(f"1 images, {len(results)} detections")
 
 
+@pytest.mark.parametrize("options, disabled", [(["-q"], True), ([], None)])
+def test_quiet_shows_no_bar_and_the_last_line(params, folder, tmp_path, monkeypatch, capsys, options, disabled):
+    seen = []
+
+    def bar(*arguments, disable, **rest):
+        seen.append(disable)
+        return tqdm(*arguments, disable=True, **rest)
+
+    monkeypatch.setattr("gan_kd.detection.run.tqdm", bar)
+    arguments = ["detect", str(min(folder.iterdir())), "--params", str(params), "--out", str(tmp_path)]
+    assert command([*options, *arguments]) == 0
+    assert seen == [disabled]
+    assert capsys.readouterr().out.startswith("1 images, ")
+
+
 def test_numbers_in_names_become_image_ids(params, folder, tmp_path):
     numbered = tmp_path / "numbered"
     numbered.mkdir()
@@ -154,8 +171,11 @@ def test_wrong_input_is_named(params, folder, tmp_path):
         main([str(image), "--params", str(tmp_path / "absent.params"), "--out", str(out)])
 
 
-@pytest.mark.parametrize("arguments", [["--threshold", "2"], ["--threshold", "high"], ["--batch-size", "0"]])
-def test_wrong_numbers_end_with_the_usage(params, folder, tmp_path, arguments):
+@pytest.mark.parametrize(
+    "arguments", [["--threshold", "2"], ["--threshold", "high"], ["--batch-size", "0"], ["-j", "-1"], ["-j", "x"]]
+)
+def test_wrong_numbers_end_with_the_usage(params, folder, tmp_path, arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main([str(folder), "--params", str(params), "--out", str(tmp_path), *arguments])
     assert caught.value.code == 2
+    assert f"{arguments[1]} is not a" in capsys.readouterr().err
