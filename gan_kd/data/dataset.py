@@ -137,7 +137,7 @@ def scan(data: Data, which: str, classes: Sequence[str]) -> Scan:
 def accept(data: Data, scans: Sequence[Scan]) -> list[DetectionDataset]:
     """The data sets of these scans, if they may be used.
 
-    Raises UsageError for any problem, where data.on_error is skip only if no object of the classes is left.
+    Raises UsageError for any problem, where data.on_error is skip only if no object is left that counts.
     """
     problems = all_problems(scans)
     if problems:
@@ -161,11 +161,20 @@ def all_problems(scans: Sequence[Scan]) -> list[Problem]:
 
 
 def nothing_in(data: Data, found: Scan) -> Problem | None:
-    """The problem that no object is left to train on or measure with."""
-    if any(len(record.labels) for record in found.dataset.records):
+    """The problem that no object is left to train on, or to measure with: an mAP leaves out difficult ones and crowds.
+
+    Without one that counts the mAP is nan, and no epoch is the best.
+    """
+    records, measured = found.dataset.records, found.key == "val"
+    if any(not (measured and difficult) for record in records for difficult in record.difficult):
         return None
-    split, names = ", ".join(getattr(data, found.key)), ", ".join(found.dataset.classes)
-    what = f"data.{found.key} ({split}) holds no usable object of the classes {names}; check data.classes"
+    split = f"data.{found.key} ({', '.join(getattr(data, found.key))})"
+    if measured and data.holdout is not None:
+        split = f"data.holdout {data.holdout} (of {', '.join(data.train)})"
+    kind, advice = "usable object", "check data.classes"
+    if any(len(record.labels) for record in records):
+        kind, advice = "object that an mAP counts", "all are marked difficult or crowd, so measure on others"
+    what = f"{split} holds no {kind} of the classes {', '.join(found.dataset.classes)}; {advice}"
     return Problem(Path(data.root), what)
 
 

@@ -68,6 +68,18 @@ def require_teacher_file(recipe: Recipe, classes: Sequence[str], folder: Path) -
         build_teacher(recipe, classes)
 
 
+def require_good_teacher(recipe: Recipe, map_: float) -> None:
+    """RunError where a teacher's mAP, %, is below teacher.min_map, or nan, which nothing can be said of."""
+    if map_ >= recipe.teacher.min_map:
+        return
+    fault = f"is below teacher.min_map {recipe.teacher.min_map:g}: were its weights loaded"
+    if np.isnan(map_):
+        fault = "is no number: do the validation images hold an object that counts"
+    raise RunError(
+        f"the teacher's mAP of {map_:.2f} {fault}, and are these its classes and data? A student is not trained from it"
+    )
+
+
 def require_fitting_head(recipe: Recipe, classes: Sequence[str]) -> None:
     """UsageError, before any training, where student and teacher need the same maps and anchors and have others.
 

@@ -36,6 +36,7 @@ from gan_kd.engine.networks import (
     fetch_weights,
     head_in_words,
     require_fitting_head,
+    require_good_teacher,
     require_teacher_file,
     warn_of_inheritance,
 )
@@ -165,7 +166,9 @@ class _Run:
         if stage.trains == "teacher":
             networks = Networks(build_teacher(self.recipe, classes))
         else:
-            if self.recipe.needs_teacher:
+            # Not before the stages that train it.
+            to_come = list(self.recipe.stages.values())[self.progress.stage :]
+            if self.recipe.needs_teacher and all(later.trains != "teacher" for later in to_come):
                 self._require_teacher()
             networks = build_student(self.recipe, classes, stage.trains, self.teacher)
             if self.teacher is not None and stage.trains != "baseline":
@@ -196,7 +199,7 @@ class _Run:
         if self.teacher is not None:
             return
         best = self.folder / "teacher" / "best.params"
-        if best.exists():
+        if best.exists() or self.recipe.trains("teacher"):  # what a run trains it never replaces by an untrained one
             self.teacher = load_detector(best, self.recipe, self.train_set.classes)[0]
         else:
             self.teacher = build_teacher(self.recipe, self.train_set.classes)
@@ -209,12 +212,7 @@ class _Run:
         if not best.with_suffix(".json").exists():  # killed between the two files, there is only the first
             self._save_best("teacher", self.teacher, None, 0, self.teacher_map)
         log.info("teacher %s: mAP=%.2f", self.recipe.teacher.backbone, self.teacher_map)
-        if self.teacher_map < self.recipe.teacher.min_map:
-            raise RunError(
-                f"the teacher's mAP of {self.teacher_map:.2f} is below teacher.min_map "
-                f"{self.recipe.teacher.min_map:g}: were its weights loaded, and are these its classes and data? "
-                "A student is not trained from it"
-            )
+        require_good_teacher(self.recipe, self.teacher_map)
 
     def _stage(self, name: str, stage: Stage, networks: Networks) -> None:
         assert self.loader is not None
@@ -235,8 +233,7 @@ class _Run:
             return self._evaluate(networks.detector, stage.trains, last) if here().first else None
 
         def keep_best(result: dict[str, Any]) -> None:
-            if result["map"] > self.progress.best.get(stage.trains, -1.0):
-                self.progress.best[stage.trains] = result["map"]
+            if self.progress.improves(stage.trains, result["map"]):
                 self._save_best(stage.trains, networks.detector, name, self.progress.epoch, result["map"])
 
         def save(progress: Progress) -> None:

@@ -46,6 +46,17 @@ class Progress:
     #: Best mAP by network, %.
     best: dict[str, float] = field(default_factory=dict)
 
+    def improves(self, network: str, map_: float) -> bool:
+        """Whether parameters with this mAP, %, are the network's best so far, which is noted.
+
+        nan is never better than a number; as long as there is none, the latest parameters are the best.
+        """
+        if network in self.best and not map_ > self.best[network]:
+            return False
+        if not math.isnan(map_):
+            self.best[network] = map_
+        return True
+
     def position(self) -> tuple[int, ...]:
         """The part that every worker has; the rest is the first one's."""
         return self.stage, self.epoch, self.batch, self.step, self.epochs_seen

@@ -195,6 +195,36 @@ def test_nothing_is_left_after_skipping(folder):
         preflight(data_of(folder, on_error="skip"))
 
 
+DIFFICULT = annotation(CAT).replace("<difficult>0", "<difficult>1")
+
+
+def test_validation_images_without_an_object_that_counts(folder, capsys):
+    """Their mAP is nan; they may be trained on."""
+    (folder / "Annotations/b.xml").write_text(DIFFICULT)
+    (folder / "ImageSets/Main/val.txt").write_text("b\n")
+    says = "holds no object that an mAP counts of the classes cat, dog; all are marked difficult or crowd"
+    with pytest.raises(UsageError, match=rf"data.val \(val\) {says}"):
+        preflight(data_of(folder))
+    assert main(["check", "--recipe", write_recipe(folder)]) == 1 and says in capsys.readouterr().out
+    assert main(["train", "--recipe", write_recipe(folder), "--save-prefix", str(folder / "runs")]) == 2
+    assert not (folder / "runs").exists()
+    assert [len(part) for part in preflight(data_of(folder, train=["val"], val=["train"]))] == [1, 3]
+
+
+def test_images_held_out_without_an_object_that_counts(folder):
+    (folder / "Annotations/a.xml").write_text(DIFFICULT)
+    with pytest.raises(UsageError, match=r"data.holdout 3 \(of train\) holds no object that an mAP counts"):
+        preflight(data_of(folder, holdout=3))
+
+
+def test_crowds_alone_are_no_validation_set(coco):
+    content, data = coco
+    for entry in content["annotations"]:
+        entry["iscrowd"] = 1
+    with pytest.raises(UsageError, match=r"data.val \(all\) holds no object that an mAP counts"):
+        preflight(data())
+
+
 @pytest.fixture
 def coco(tmp_path):
     """A sound set in COCO's layout, as the content of its annotation file, and what writes it there."""
