@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from gan_kd.errors import UsageError
+from gan_kd.recipe import contexts_from
 
 
 def main(argv: Sequence[str]) -> int:
     """Detect what the arguments name; returns 0. UserError as `gan_kd.__main__` expects it."""
     arguments = _parser().parse_args(argv)
+    contexts = contexts_from(arguments.gpus) or ["cpu:0"]
     if not arguments.params.is_file():
         raise UsageError(f"{arguments.params}: no such file; a run has runs/RECIPE/SEED/NETWORK/best.params")
 
@@ -20,7 +23,6 @@ def main(argv: Sequence[str]) -> int:
     compat.set_default_threads(arguments.num_workers)
     from gan_kd.detection.run import detect
 
-    contexts = [f"gpu:{number}" for number in arguments.gpus.split(",")] if arguments.gpus else ["cpu:0"]
     print(
         detect(
             arguments.params,
@@ -49,19 +51,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=_count, default=8, metavar="N", help="images a forward pass (%(default)s)")
     parser.add_argument("--gpus", metavar="0,1", help="GPUs to use (default: the CPU)")
     parser.add_argument(
-        "-j", "--num-workers", type=int, default=0, metavar="N", help="processes that read images (%(default)s)"
+        "-j", "--num-workers", type=_number, default=0, metavar="N", help="processes that read images (%(default)s)"
     )
     return parser
 
 
 def _score(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a score from 0 to 1")
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a score from 0 to 1")
+
+
+def _number(text: str, least: int = 0) -> int:
+    with contextlib.suppress(ValueError):
+        if int(text) >= least:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a whole number from {least} on")
 
 
 def _count(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return int(text)
+    return _number(text, 1)

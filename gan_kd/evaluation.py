@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gan_kd.errors import RunError, UsageError
-from gan_kd.recipe import Recipe, load
+from gan_kd.recipe import Recipe, contexts_from, load
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--recipe", metavar="NAME", help="default: recipe.yaml of the run that FILE lies in")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the same there")
     devices = parser.add_argument_group("devices (the recipe's)").add_mutually_exclusive_group()
-    devices.add_argument("--gpus", metavar="0,1", help="GPUs to use")
+    devices.add_argument("--gpus", metavar="0,1", help="GPUs to use; '' is the CPU")
     devices.add_argument("--contexts", metavar="cpu:0,cpu:1", help="devices to use")
     keys = parser.add_argument_group("keys of the recipe, instead of its own")
     keys.add_argument("--dataset-root", metavar="FOLDER", help="data.root")
@@ -82,8 +82,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
         "train.num_workers": arguments.num_workers,
     }
     given = [f"{key}={value}" for key, value in overrides.items() if value is not None]
-    if arguments.gpus is not None:
-        arguments.contexts = ",".join(f"gpu:{number}" for number in arguments.gpus.split(","))
-    if arguments.contexts is not None:
-        given.append(f"train.contexts={json.dumps(arguments.contexts.split(','))}")
+    contexts = contexts_from(arguments.gpus, arguments.contexts)
+    if contexts is not None:
+        given.append(f"train.contexts={json.dumps(contexts)}")
     return load(source, [*given, *arguments.set])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gan_kd import detect, evaluation
 from gan_kd import recipe as recipes
+from gan_kd.__main__ import main
 from gan_kd.errors import UsageError
 from gan_kd.recipe import Recipe
 
@@ -55,6 +59,49 @@ def test_devices(words: tuple[str, ...], contexts: list[str]) -> None:
     assert asked(*words).train.contexts == contexts
 
 
+@pytest.mark.parametrize(
+    ("text", "contexts"),
+    [("0", ["gpu:0"]), ("0, 1", ["gpu:0", "gpu:1"]), (" 03", ["gpu:3"]), ("", ["cpu:0"]), (" ", ["cpu:0"])],
+)
+def test_gpus_mean_the_same_to_every_command(
+    text: str, contexts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert asked("--gpus", text).train.contexts == contexts
+    params = tmp_path / "best.params"
+    params.touch()
+    words = ["--params", str(params), "--gpus", text]
+    assert evaluation._recipe(evaluation._parser().parse_args([*words, "--recipe", "demo"])).train.contexts == contexts
+    given: list[Any] = []
+    monkeypatch.setattr("gan_kd.detection.run.detect", lambda *arguments: given.extend(arguments))
+    detect.main(["image.jpg", "--out", "out", *words])
+    assert given[5] == contexts
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a", "--gpus 'a': write GPU numbers, as in 0,1, or '' for the CPU"),
+        *((text, f"--gpus '{text}': write GPU numbers") for text in ("all", "-1", "0,", ",", "0;1", "²", "9" * 30)),
+        ("0,00", "--gpus '0,00' names a GPU twice"),
+    ],
+)
+def test_wrong_gpus_are_one_sentence_in_every_command(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = tmp_path / "best.params"
+    params.touch()
+    of_file = ["--params", str(params), f"--gpus={text}"]
+    for command in (
+        ["train", f"--gpus={text}"],
+        ["check", f"--gpus={text}"],
+        ["eval", "--recipe", "demo", *of_file],
+        ["detect", "image.jpg", "--out", str(tmp_path), *of_file],
+    ):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {message}") and error.count("\n") == 1
+
+
 def test_dataset_brings_its_usual_places() -> None:
     recipe = asked("--dataset", "coco", "--dataset-root", "here")
     assert recipe.data.root == "here" and recipe.data.val == ["val2017"] and recipe.data.classes == "coco"
@@ -89,7 +136,6 @@ def test_lr_is_sgds() -> None:
         (("--epochs", "1"), "--epochs 1 is less than the 2 stages of the baseline"),
         (("--epochs", "x"), "--epochs x has to be a whole number"),
         (("--lr", "fast"), "optimizer.lr has to be a number, not fast"),
-        (("--gpus", "all"), "--gpus all: write GPU numbers"),
         (("--batch-size", "x"), "train.batch_size has to be a whole number, not x"),
         (("--data.on-error", "go"), "data.on_error cannot be go (one of: stop, skip)"),
         (("--recipe", "demoo"), "there is no recipe demoo (did you mean demo?)"),

@@ -1,7 +1,7 @@
 """The recipe of a run: schema (every knob), loading and checking, and the command line's flags for it."""
 
 from gan_kd.recipe.convert import changes, hashed, recipe_hash, to_yaml
-from gan_kd.recipe.flags import add_arguments, overrides_from, recipe_from
+from gan_kd.recipe.flags import add_arguments, contexts_from, overrides_from, recipe_from
 from gan_kd.recipe.load import from_dict, load, names, show
 from gan_kd.recipe.methods import (
     CosineAttention,
@@ -35,6 +35,7 @@ __all__ = [
     "Train",
     "add_arguments",
     "changes",
+    "contexts_from",
     "from_dict",
     "hashed",
     "load",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 from typing import Any
 
 from gan_kd.errors import UsageError
@@ -104,10 +105,9 @@ def overrides_from(args: argparse.Namespace) -> list[str]:
     if args.dataset not in (None, load(args.recipe).data.dataset):
         overrides += [_override("data.dataset", args.dataset), "published=null"]
         overrides += [_override(key, value) for key, value in _DATASETS[args.dataset].items()]
-    if args.gpus is not None:
-        overrides.append(_override("train.contexts", _gpus(args.gpus)))
-    if args.contexts is not None:
-        overrides.append(_override("train.contexts", [part.strip() for part in args.contexts.split(",")]))
+    contexts = contexts_from(args.gpus, args.contexts)
+    if contexts is not None:
+        overrides.append(_override("train.contexts", contexts))
     for key in _ONE_KEY.values():
         value = getattr(args, key)
         if value is not None:
@@ -133,6 +133,25 @@ def overrides_from(args: argparse.Namespace) -> list[str]:
     return overrides
 
 
+def contexts_from(gpus: str | None, contexts: str | None = None) -> list[str] | None:
+    """Names of the devices, as in train.contexts, that --gpus or --contexts stand for; None where neither is given.
+
+    gpus: numbers with commas between; empty is the CPU. contexts: names with commas between, as they are written.
+    UsageError for GPUs that are no numbers, or one named twice.
+    """
+    if gpus is None:
+        return None if contexts is None else [name.strip() for name in contexts.split(",")]
+    if not gpus.strip():
+        return ["cpu:0"]
+    numbers = [number.strip() for number in gpus.split(",")]
+    if not all(re.fullmatch("[0-9]{1,4}", number) for number in numbers):
+        raise UsageError(f"--gpus '{gpus}': write GPU numbers, as in 0,1, or '' for the CPU")
+    found = [f"gpu:{int(number)}" for number in numbers]
+    if len(set(found)) < len(found):
+        raise UsageError(f"--gpus '{gpus}' names a GPU twice")
+    return found
+
+
 def recipe_from(args: argparse.Namespace) -> Recipe:
     """The recipe that the command line asks for."""
     return load(args.recipe, overrides_from(args))
@@ -141,13 +160,6 @@ def recipe_from(args: argparse.Namespace) -> Recipe:
 def _override(key: str, value: Any) -> str:
     """JSON is YAML, and keeps a folder named 2012 a text."""
     return f"{key}={json.dumps(value, ensure_ascii=False)}"
-
-
-def _gpus(text: str) -> list[str]:
-    numbers = [number.strip() for number in text.split(",") if number.strip()]
-    if not all(number.isdigit() for number in numbers):
-        raise UsageError(f"--gpus {text}: write GPU numbers, as in 0,1")
-    return [f"gpu:{number}" for number in numbers] or ["cpu:0"]
 
 
 def _epochs(recipe: Recipe, text: str) -> list[str]:

@@ -154,8 +154,11 @@ def test_wrong_input_is_named(params, folder, tmp_path):
         main([str(image), "--params", str(tmp_path / "absent.params"), "--out", str(out)])
 
 
-@pytest.mark.parametrize("arguments", [["--threshold", "2"], ["--threshold", "high"], ["--batch-size", "0"]])
-def test_wrong_numbers_end_with_the_usage(params, folder, tmp_path, arguments):
+@pytest.mark.parametrize(
+    "arguments", [["--threshold", "2"], ["--threshold", "high"], ["--batch-size", "0"], ["-j", "-1"], ["-j", "x"]]
+)
+def test_wrong_numbers_end_with_the_usage(params, folder, tmp_path, arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main([str(folder), "--params", str(params), "--out", str(tmp_path), *arguments])
     assert caught.value.code == 2
+    assert f"{arguments[1]} is not a" in capsys.readouterr().err
