@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from gan_kd.data.dataset import DetectionDataset
-from gan_kd.data.images import strict, verified_size
+from gan_kd.data.images import SUFFIXES, strict, verified_size
 from gan_kd.data.record import Flaw, Problem, Record
 from gan_kd.errors import UsageError
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:

@@ -22,7 +22,11 @@ _FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_COLOR_RGB,
 }  # by reduction
 _TURNED = (5, 6, 7, 8)  # values of EXIF's orientation that exchange width and height
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")  # of OpenCV's, those that photographs come in
+# Of OpenCV's formats those that photographs come in, by the suffixes of their files. TIFF is a container of many codecs
+# and pixel types, of which Pillow and OpenCV read different ones.
+_FORMATS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "BMP": (".bmp",), "WEBP": (".webp",)}
+#: Of the files that are looked for as images, in lower case.
+SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 #: Pixels of the largest image: 0.3 GB in a loader process.
 MOST_PIXELS = 100_000_000
 
@@ -64,7 +68,7 @@ def verified_size(path: Path) -> tuple[int, int]:
             raise Flaw("is not a file")
         if path.is_file() and not cv2.haveImageReader(str(path)):
             raise Flaw("is not an image that OpenCV can read")
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=tuple(_FORMATS)) as image:
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise Flaw(

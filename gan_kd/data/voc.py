@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from gan_kd.data.images import verified_size
+from gan_kd.data.images import SUFFIXES, verified_size
 from gan_kd.data.record import SPLITS_BY_FLAG, Flaw, Labels, Object, Problem, Reading, record_of
 from gan_kd.errors import UsageError
 from gan_kd.untrusted import file_within, read_bytes
@@ -20,7 +20,7 @@ CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp")
+_SUFFIXES = (*SUFFIXES, *map(str.upper, SUFFIXES))
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _LARGEST_LIST, _LARGEST_XML = 100_000_000, 10_000_000  # bytes; some million images, some 40,000 objects
 _MOST_OBJECTS = 10_000

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gan_kd.data import images
-from gan_kd.data.files import SUFFIXES, find_images, open_images, without_objects
+from gan_kd.data.files import find_images, open_images, without_objects
 from gan_kd.data.transforms import ValTransform
 from gan_kd.detection.pictures import draw
 from gan_kd.detection.results import RESULTS, Results
@@ -52,7 +52,7 @@ def detect(
     _prepare(out, files[0].parent)
     detector.collect_params().reset_ctx(devices)
     detector.hybridize(static_alloc=True)
-    if source.is_file() and source.suffix.lower() not in SUFFIXES and not cv2.haveImageReader(str(source)):
+    if source.is_file() and source.suffix.lower() not in images.SUFFIXES and not cv2.haveImageReader(str(source)):
         return _in_video(detector, devices, source, out, threshold, batch_size)
     return _in_images(detector, devices, files, out, threshold, batch_size, num_workers)
 
@@ -146,7 +146,7 @@ def _above(found: np.ndarray, threshold: float) -> np.ndarray:
 
 def _draw(file: Path, out: Path, found: np.ndarray, classes: Sequence[str]) -> None:
     """The image with its detections under its name, with .png behind it where OpenCV may not write its format."""
-    path = out / (file.name if file.suffix.lower() in SUFFIXES else f"{file.name}.png")
+    path = out / (file.name if file.suffix.lower() in images.SUFFIXES else f"{file.name}.png")
     if not cv2.imwrite(str(path), np.ascontiguousarray(draw(images.read(file), found, classes)[..., ::-1])):
         raise RunError(f"{path} cannot be written: is the disk full?")
 

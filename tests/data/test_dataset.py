@@ -16,6 +16,8 @@ from PIL import Image
 
 from gan_kd.data import coco, demo, voc
 from gan_kd.data.dataset import class_names, open_split
+from gan_kd.data.files import find_images, open_images
+from gan_kd.data.images import SUFFIXES
 from gan_kd.errors import RunError, UsageError
 from gan_kd.recipe import from_dict
 
@@ -205,11 +207,29 @@ def test_annotations_without_a_name(folder):
         class_names(folder_data(folder, classes="annotations"))
 
 
-def test_other_image_formats(folder):
+@pytest.mark.parametrize("suffix", [changed for s in SUFFIXES for changed in (s, s.upper())])
+def test_every_image_that_detection_takes_is_trained_on(folder, suffix):
     image = cv2.imread(str(folder / "JPEGImages/a.jpg"))
     (folder / "JPEGImages/a.jpg").unlink()
-    cv2.imwrite(str(folder / "JPEGImages/a.png"), image)
-    np.testing.assert_array_equal(open_split(folder_data(folder), "val")[0][0], image[..., ::-1])
+    file = folder / f"JPEGImages/a{suffix}"
+    file.write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+    read = open_split(folder_data(folder), "val")[0][0]
+    if suffix.lower() in (".png", ".bmp"):  # without loss
+        np.testing.assert_array_equal(read, image[..., ::-1])
+    assert find_images([file.parent])[0] == file
+    assert not open_images([file])[1]
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".tiff"])
+def test_tiff_is_offered_nowhere(folder, tmp_path, suffix):
+    (tmp_path / "scans").mkdir()
+    file = tmp_path / f"scans/a{suffix}"
+    cv2.imwrite(str(file), cv2.imread(str(folder / "JPEGImages/a.jpg")))
+    with pytest.raises(UsageError, match=r"the folder holds no image \(\.jpg, \.jpeg, \.png, \.bmp, \.webp\)"):
+        find_images([file.parent])
+    assert [problem.what for problem in open_images([file])[1]] == [
+        "is not an image of the formats JPEG, PNG, BMP, WEBP"
+    ]
 
 
 @pytest.mark.parametrize("size", ["<size><width>0</width><height>0</height></size>", ""])
