@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gan_kd.errors import RunError, UsageError
 from gan_kd.recipe import Recipe, contexts_from, load
+from gan_kd.strict_json import dumps
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,7 +58,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.json is not None:
         del result["samples"]
         try:
-            arguments.json.write_text(json.dumps({**result, "published": published}, indent=1) + "\n")
+            arguments.json.write_text(dumps({**result, "published": published}, indent=1) + "\n")
         except OSError as error:
             raise RunError(f"--json {arguments.json} cannot be written: {error.strerror}") from error
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from typing import Any
 from mxnet import MXNetError
 
 from gan_kd.errors import RunError
+from gan_kd.strict_json import dumps
 
 #: What is being written: `.NAME.PROCESS` beside NAME.
 _UNFINISHED = re.compile(r"\..+\.[0-9]+")
@@ -50,8 +50,8 @@ def write_file(path: Path, fill: Callable[[Path], object]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """The same for a value as JSON."""
-    write_file(path, lambda target: target.write_text(json.dumps(value, indent=1) + "\n"))
+    """The same for a value as JSON, of `gan_kd.strict_json`."""
+    write_file(path, lambda target: target.write_text(dumps(value, indent=1) + "\n"))
 
 
 def write_folder(path: Path, fill: Callable[[Path], object]) -> None:

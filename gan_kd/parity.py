@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from gan_kd.engine.optim import Optimisation, Position
 from gan_kd.engine.saved import build_detector
 from gan_kd.engine.step import Step
 from gan_kd.recipe import Data, Demo, Distill, Eval, Gan, Optimizer, Recipe, Stage, Student, Teacher, Train
+from gan_kd.strict_json import dumps
 
 CLASSES = ("circle", "square")
 SIZE, BATCH, STEPS = 128, 5, 3
@@ -161,7 +161,7 @@ def main(argv: Sequence[str]) -> int:
         print(rows[-1], flush=True)
     if arguments.json:
         with open(arguments.json, "w") as stream:
-            json.dump([dataclasses.asdict(row) for row in rows], stream, indent=1)
+            stream.write(dumps([dataclasses.asdict(row) for row in rows], indent=1))
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
 import os
 import re
 import statistics
@@ -15,6 +14,7 @@ from typing import Any
 
 from gan_kd.errors import UsageError
 from gan_kd.report.run import Run, is_copy, number, read_run
+from gan_kd.strict_json import dumps
 
 ABOUT = """List the runs in folders: state, stage, epoch, best mAP, and how long they still take.
 States: running, finished, stopped (by Ctrl-C, saved), interrupted (killed or failed), empty, damaged. What was
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     found = [read_status(folder) for folder in find(arguments.runs)]
     if arguments.json:
-        print(json.dumps([asdict(status) for status in found], indent=1))
+        print(dumps([asdict(status) for status in found], indent=1))
     elif found:
         print("\n".join(_aligned([HEAD, *map(_row, found)])))
     else:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import shlex
 import sys
 from pathlib import Path
 
 from gan_kd.benchmark.timing import Result
 from gan_kd.errors import RunError, UsageError, UserError
+from gan_kd.strict_json import dumps
 
 #: Name -> module of gan_kd.benchmark whose `run(rounds)` gives a list of Results. Each is imported when its turn
 #: comes: MXNet, PyTorch and what they do to threads stay out of the others.
@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace, command: str) -> None:
     if arguments.json:
         figures = {result.key: round(result.ratio, 4) if result.ratios else None for result in results}
         try:
-            arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+            arguments.json.write_text(dumps(figures, indent=1) + "\n")
         except OSError as error:
             raise RunError(f"--json {arguments.json} cannot be written: {error.strerror}") from error
 

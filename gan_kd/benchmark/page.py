@@ -17,6 +17,7 @@ from typing import Any
 from gan_kd.benchmark.timing import Result
 from gan_kd.errors import RunError, UsageError
 from gan_kd.report.page import Block, Figure, Section, Table, Text
+from gan_kd.strict_json import dumps
 
 DATA, PAGE, PLOT = "benchmark.json", "benchmark.md", "benchmark.png"
 PACKAGES = ("mxnet", "gluoncv", "numpy", "opencv-python-headless", "opencv-python", "torch")
@@ -44,7 +45,7 @@ def open_records(folder: Path) -> Records:
 def save_records(folder: Path, records: Records) -> None:
     """Write benchmark.json; RunError where it cannot be written."""
     try:
-        (folder / DATA).write_text(json.dumps(records, indent=1) + "\n")
+        (folder / DATA).write_text(dumps(records, indent=1) + "\n")
     except OSError as error:
         raise RunError(f"{folder / DATA} cannot be written: {error.strerror}") from error
 

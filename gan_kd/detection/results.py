@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from gan_kd.data import coco
 from gan_kd.errors import RunError
+from gan_kd.strict_json import dumps
 
 RESULTS, IMAGES = "detections.json", "images.json"
 _LEFT_OUT = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # of 1 to 90: COCO's 80 categories have the other numbers
@@ -41,11 +41,11 @@ class Results:
 
     def save(self, folder: Path) -> None:
         """Writes both files; RunError where that fails."""
-        lines = ",\n".join(map(json.dumps, self.results))
+        lines = ",\n".join(map(dumps, self.results))
         about = {"images": self.images, "categories": self.categories, "annotations": []}
         try:
             (folder / RESULTS).write_text(f"[\n{lines}\n]\n")
-            (folder / IMAGES).write_text(json.dumps(about, indent=1) + "\n")
+            (folder / IMAGES).write_text(dumps(about, indent=1) + "\n")
         except OSError as error:
             raise RunError(f"{folder}: the results cannot be written ({error.strerror})") from error
 

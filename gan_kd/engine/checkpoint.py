@@ -7,7 +7,6 @@ index), and initial weights of (seed, network), so a position is enough to go on
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from gan_kd.errors import UsageError, printable
 from gan_kd.files import sha256, write_folder
 from gan_kd.models import params_file
 from gan_kd.recipe import Recipe, recipe_hash
+from gan_kd.strict_json import dumps
 from gan_kd.untrusted import read_json
 
 ARRAYS, STATE = "arrays.params", "state.json"
@@ -40,7 +40,7 @@ def save(folder: Path, name: str, arrays: dict[str, NDArray], state: dict[str, A
     def fill(target: Path) -> None:
         mx.nd.save(str(target / ARRAYS), arrays)
         mx.nd.load(str(target / ARRAYS))  # MXNet does not report what it could not flush: only reading tells
-        (target / STATE).write_text(json.dumps({**state, "sha256": sha256(target / ARRAYS)}, indent=1))
+        (target / STATE).write_text(dumps({**state, "sha256": sha256(target / ARRAYS)}, indent=1))
 
     write_folder(folder / name, fill)
     there = _by_age(folder)

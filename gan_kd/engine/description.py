@@ -7,7 +7,6 @@ arrays they would refuse.
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +15,13 @@ from typing import Any
 from gan_kd.errors import UsageError
 from gan_kd.files import sha256
 from gan_kd.models.params_file import MARK
+from gan_kd.strict_json import dumps
 from gan_kd.untrusted import parse_json
 
 
 def append(path: Path, meta: Mapping[str, Any]) -> None:
     """Add the description to a file of arrays that has none; OSError where the disk is full."""
-    text = json.dumps({**meta, "arrays_sha256": sha256(path)})
+    text = dumps({**meta, "arrays_sha256": sha256(path)})
     with open(path, "ab") as stream:
         stream.write(MARK + text.encode() + b"\n")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from pathlib import Path
@@ -14,6 +13,7 @@ from gan_kd.engine.board import Board
 from gan_kd.engine.cluster import here
 from gan_kd.errors import RunError
 from gan_kd.files import sync
+from gan_kd.strict_json import dumps
 
 #: GluonCV's names in its log lines, for those of our losses that it has too.
 LOG_NAMES = {"conf": "CrossEntropy", "loc": "SmoothL1"}
@@ -80,7 +80,7 @@ class MetricsFile:
             return
         try:
             with open(self.path, "a") as stream:
-                stream.write(json.dumps(record) + "\n")
+                stream.write(dumps(record) + "\n")
         except OSError as error:
             raise RunError(f"cannot write {self.path}: {error.strerror}; make room and go on with --resume") from error
         if self.board is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from gan_kd.models.adapter import Adapters
 from gan_kd.models.ssd import Detector, join, split
 from gan_kd.recipe import Eval, Recipe
 from gan_kd.recipe.convert import build
+from gan_kd.strict_json import dumps
 from gan_kd.untrusted import read_json
 
 _MAGIC = b"\x12\x01" + bytes(6)  # of a list of arrays, as MXNet writes it
@@ -76,7 +76,7 @@ def save_detector(detector: Detector, path: Path, meta: Mapping[str, Any]) -> No
         def fill_weights(target: Path) -> None:
             weights.fill(detector.weights(), target)
             description.append(target, meta)
-            beside.write_text(json.dumps({**meta, "sha256": sha256(target)}, indent=1) + "\n")
+            beside.write_text(dumps({**meta, "sha256": sha256(target)}, indent=1) + "\n")
             sidecar.unlink(missing_ok=True)
 
         write_file(path, fill_weights)

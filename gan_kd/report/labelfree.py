@@ -9,6 +9,7 @@ from typing import Any
 
 from gan_kd.errors import UsageError
 from gan_kd.report import page
+from gan_kd.strict_json import with_nan
 from gan_kd.untrusted import read_json
 
 JSON, PICTURE, NAME = "label-free.json", "label-free.png", "label-free"
@@ -30,6 +31,7 @@ def read(folder: Path) -> dict[str, Any] | None:
             continue
         try:
             found: dict[str, Any] = read_json(path)
+            found.update({key: with_nan(found[key]) for key in ("rows", "teacher")})
             table(found)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise UsageError(f"{path} is not what scripts/label_free.py writes ({error}); run it again") from error
