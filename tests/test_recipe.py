@@ -13,7 +13,7 @@ import yaml
 
 from gan_kd import recipe as recipes
 from gan_kd.errors import UsageError
-from gan_kd.recipe import Recipe, backbones, load, recipe_hash, schema, to_yaml
+from gan_kd.recipe import Recipe, backbones, load, recipe_hash, schema, to_yaml, uncounted
 from gan_kd.recipe.load import SHIPPED
 from gan_kd.report.published import TABLES
 from gan_kd.study.load import load as load_study
@@ -422,3 +422,8 @@ def test_words_of_older_recipes_stay_and_change_no_hash(write: Any) -> None:
     one, other = (load("demo", [f"stages.c={{trains: {word}, epochs: 1}}"]) for word in ("control", "inherit"))
     assert one == other and one.stages["c"].trains == "control"
     assert recipe_hash(one) == "15aa1354f380b2ed528439d781248f374ea36cb6b5084d365359dbbae8300679"
+
+
+def test_keys_that_the_hash_leaves_out() -> None:
+    assert {"name", "data.root", "eval.batch_size", "train.worker_timeout", "train.keep"} <= set(uncounted())
+    assert not {"train", "train.seed", "train.sync_bn", "data", "eval.nms", "distill.gan"} & set(uncounted())

@@ -1,6 +1,6 @@
 """The recipe of a run: schema (every knob), loading and checking, and the command line's flags for it."""
 
-from gan_kd.recipe.convert import changes, hashed, recipe_hash, to_yaml
+from gan_kd.recipe.convert import changes, hashed, recipe_hash, to_yaml, uncounted
 from gan_kd.recipe.flags import add_arguments, contexts_from, overrides_from, recipe_from
 from gan_kd.recipe.load import from_dict, load, names, show
 from gan_kd.recipe.methods import (
@@ -46,4 +46,5 @@ __all__ = [
     "recipe_hash",
     "show",
     "to_yaml",
+    "uncounted",
 ]

@@ -69,6 +69,18 @@ def recipe_hash(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(hashed(recipe, older=True), sort_keys=True).encode()).hexdigest()
 
 
+def uncounted(cls: type = Recipe, path: str = "") -> list[str]:
+    """Dotted keys of a recipe that `recipe_hash` leaves out; that of a part stands for every key below it."""
+    keys = []
+    for knob in dataclasses.fields(cls):
+        place, kind = _join(path, knob.name), _types(knob, Recipe)[0]
+        if knob.metadata["in_hash"] is False:
+            keys.append(place)
+        elif dataclasses.is_dataclass(kind):
+            keys += uncounted(kind, place)  # type: ignore[arg-type]
+    return keys
+
+
 def changes(before: Recipe, now: Recipe) -> list[str]:
     """Lines of `now` as YAML that `before` has not; at least one text where the recipes' hashes differ."""
     if recipe_hash(before) == recipe_hash(now):

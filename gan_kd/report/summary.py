@@ -7,20 +7,11 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from gan_kd.recipe import uncounted
 from gan_kd.report import page
 from gan_kd.report.run import NETWORKS, Run, leaves, read_run
 from gan_kd.report.single import count, lead_gained, percent, setting
 
-# Keys that may differ between seeds of one recipe without making them another experiment.
-FREE = (
-    "train.seed",
-    "train.contexts",
-    "train.num_workers",
-    "train.log_interval",
-    "train.tensorboard",
-    "train.keep",
-    "data.root",
-)
 REMARK = (
     "mAP on the validation images, which also chose the best epoch. ±: standard deviation over the seeds "
     "(n − 1). Difference and lead are counted seed by seed."
@@ -133,7 +124,9 @@ def _warnings(runs: Sequence[Run]) -> list[str]:
     warnings = []
     flat = [dict(leaves(run.recipe)) for run in runs]
     apart = sorted({key for one in flat for key in one if any(other.get(key) != one[key] for other in flat)})
-    apart = [key for key in apart if not key.startswith(FREE)]
+    # What changes neither parameters nor mAP does not make them another experiment.
+    free = ("train.seed", *uncounted())
+    apart = [key for key in apart if not any(f"{key}.".startswith(f"{part}.") for part in free)]
     if apart:
         more = f" and {len(apart) - 5} more keys" if len(apart) > 5 else ""
         warnings.append(f"The recipes of these runs differ, beyond the seed, in {', '.join(apart[:5])}{more}.")

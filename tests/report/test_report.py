@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from gan_kd.errors import UsageError
-from gan_kd.report import page
+from gan_kd.report import page, summary
 from gan_kd.report.report import main, make_report
+from gan_kd.report.run import read_run
 from gan_kd.report.summary import make_summary, mean_spread
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -240,6 +241,29 @@ def test_results_of_several_seeds(run_folder: Callable[..., Path], tmp_path: Pat
     assert "(2 of 3 runs)" in text and "it is better in 2 of 2" in text
     assert "The recipes of these runs differ, beyond the seed, in stages.adversarial" in text
     assert "[seed 2](seed-2/report.md)" in text and "--seed 3" in text
+
+
+@pytest.mark.parametrize(
+    "part, key, value, named",
+    [
+        ("eval", "batch_size", 7, False),
+        ("train", "worker_timeout", 9.0, False),
+        ("train", "on_worker_failure", "stop", False),
+        ("train", "contexts", ["cpu:0", "cpu:1"], False),
+        ("data", "root", "elsewhere", False),
+        ("train", "batch_size", 7, True),
+        ("eval", "nms", 0.5, True),
+    ],
+)
+def test_seeds_differ_in_what_counts_in_a_recipes_hash_alone(
+    part: str, key: str, value: object, named: bool, run_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folders = [run_folder(seed=seed, networks=("teacher", "baseline")) for seed in (1, 2)]
+    recipe = yaml.safe_load((folders[1] / "recipe.yaml").read_text())
+    recipe[part][key] = value
+    (folders[1] / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    warnings = summary._warnings([read_run(folder) for folder in folders])
+    assert any(f"beyond the seed, in {part}.{key}." in text for text in warnings) == named
 
 
 def test_seeds_of_a_student_that_is_not_distilled(run_folder: Callable[..., Path], tmp_path: Path) -> None:
