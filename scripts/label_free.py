@@ -115,11 +115,11 @@ class Held(NamedTuple):
 def run(step: Step, method: Method, steps: int, batches: Iterator[TrainBatch], held: Held) -> dict[str, Any]:
     """Train by one method: the measurements over the steps, and the push before the first of them."""
     for number in range(method.warm):
-        step.warm_up(next(batches), Position(number, method.warm, 1))
+        step.warm_up(next(batches), Position(0, steps, 1, number))
     pushed = push(step, held)
     curve = [{"step": 0, **measure(step.networks, held)}]
     for number in range(1, steps + 1):
-        step(next(batches), Position(number - 1, steps, 1))
+        step(next(batches), Position(number - 1, steps, 1, method.warm))
         if number % EVERY == 0 or number == steps:
             curve.append({"step": number, **measure(step.networks, held)})
     return {"curve": curve, **pushed}

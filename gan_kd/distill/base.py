@@ -77,6 +77,7 @@ class Distiller:
     def update(self, seen: Sequence[Seen], batch_size: int, position: Position) -> dict[str, list[NDArray]]:
         """Train the method's own parameters on the maps of every device; the student's are not to be reached.
 
+        position: in the warm-up its `step` stays 0 and `warmed` counts, so that a schedule begins with the stage.
         Returns what is worth logging, by name: one (1,) array a device, which add up to the batch mean.
         """
         return {}

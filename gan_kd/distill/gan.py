@@ -167,7 +167,8 @@ class GanDistiller(Distiller):
         On points between both sides of every image, drawn for the whole batch whatever the devices. Of a conditional
         critic the slope at the student's half counts: the other half is given.
         """
-        drawn = np.random.default_rng([self.seed, position.step, number]).random(batch_size).astype("float32")
+        draws = np.random.default_rng([self.seed, position.warmed + position.step, number])
+        drawn = draws.random(batch_size).astype("float32")
         devices = np.array_split(np.array_split(drawn, here().size)[here().rank], len(reals))
         found = []
         for real, fake, mine in zip(reals, fakes, devices):

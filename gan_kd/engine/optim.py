@@ -28,13 +28,16 @@ class Position(NamedTuple):
     steps: int
     #: Epochs of the whole stage.
     epochs: int
+    #: Steps of the distillers' warm-up done before this one. During it `step` is 0: the schedule begins with the stage.
+    warmed: int = 0
 
 
 def lr_factor(schedule: Schedule, position: Position) -> float:
     """What the optimiser's learning rate is multiplied with at a position.
 
     `step`: `factor` once for every entry of `at` that has passed; an entry below 1 is a fraction of the stage, from 1
-    on a number of epochs. `cosine`: half a cosine, from 1 to 0. The first `warmup_batches` rise linearly.
+    on a number of epochs. `cosine`: half a cosine, from 1 to 0. The first `warmup_batches` rise linearly, those of a
+    distillers' warm-up included, which else has the stage's first rate.
     """
     progress = position.step / max(1, position.steps)
     if schedule.name == "cosine":
@@ -43,7 +46,7 @@ def lr_factor(schedule: Schedule, position: Position) -> float:
         points = [at if at < 1 else at / position.epochs for at in schedule.at]
         # The tolerance keeps "0.8 of 5 epochs" at the start of epoch 5 for every rounding of the quotients.
         factor = schedule.factor ** sum(progress >= point - 1e-9 for point in points)
-    return factor * min(1.0, (position.step + 1) / (schedule.warmup_batches + 1))
+    return factor * min(1.0, (position.warmed + position.step + 1) / (schedule.warmup_batches + 1))
 
 
 class Optimisation:

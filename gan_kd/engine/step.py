@@ -117,7 +117,7 @@ class Step:
                 _add(named, distiller.shares(seen, size), distiller, logs)
             totals = [nd.add_n(*losses) for losses in zip(*named.values())]
         self.optimisation.backward(totals)
-        self.optimisation.step(position)
+        self.optimisation.step(position._replace(warmed=0))  # the student did not warm up
         return {**named, **logs}
 
     def warm_up(self, batch: TrainBatch, position: Position) -> dict[str, list[NDArray]]:

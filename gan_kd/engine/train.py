@@ -160,11 +160,11 @@ class StageTrainer:
 
     def _train(self, batch: TrainBatch) -> dict[str, list[NDArray]]:
         """One batch: the distillers alone while they warm up, then all."""
-        progress, batches = self.progress, len(self.loader)
-        done = progress.epoch * batches + progress.batch
-        if progress.epoch < self.warmup:
-            return self.step.warm_up(batch, Position(done, self.warmup * batches, self.warmup))
-        return self.step(batch, Position(done - self.warmup * batches, self.stage.epochs * batches, self.stage.epochs))
+        batches, epochs = len(self.loader), self.stage.epochs
+        done, warmup = self.progress.epoch * batches + self.progress.batch, self.warmup * batches
+        if done < warmup:
+            return self.step.warm_up(batch, Position(0, epochs * batches, epochs, done))
+        return self.step(batch, Position(done - warmup, epochs * batches, epochs, warmup))
 
     def _log(self, bar: tqdm) -> None:
         """Close the interval: a line on the screen and in train.log, one in metrics.jsonl."""

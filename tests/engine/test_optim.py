@@ -1,12 +1,15 @@
 """Schedules by hand, and an optimiser state that goes on with the same numbers."""
 
+from types import SimpleNamespace
+
 import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
 
 from gan_kd.engine.optim import Optimisation, Position, lr_factor
-from gan_kd.recipe import Optimizer, Schedule
+from gan_kd.engine.train import Progress, StageTrainer
+from gan_kd.recipe import Optimizer, Schedule, Stage
 
 
 def factors(schedule, epochs=10, per_epoch=2):
@@ -39,6 +42,50 @@ def test_cosine_goes_from_one_to_zero():
 def test_warm_up_is_linear_and_then_over():
     values = factors(Schedule("step", [0.8], 0.1, warmup_batches=4))
     assert values[:6] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+
+
+class Recorded:
+    """A step that keeps the positions of the distillers' and of the student's optimisers."""
+
+    def __init__(self):
+        self.warming, self.stage = [], []
+
+    def warm_up(self, batch, position):
+        self.warming.append(position)
+
+    def __call__(self, batch, position):
+        self.stage.append(position)
+
+
+def positions(warmup, epochs=5, batches=4):
+    step = Recorded()
+    of = SimpleNamespace(step=step, loader=range(batches), stage=Stage("distilled", epochs), warmup=warmup)
+    for epoch in range(warmup + epochs):
+        for number in range(batches):
+            of.progress = Progress(epoch=epoch, batch=number)
+            StageTrainer._train(of, None)
+    return step
+
+
+@pytest.mark.parametrize("schedule", [Schedule("step", [0.8], 0.1), Schedule("step", [4], 0.1), Schedule("cosine")])
+def test_distillers_warm_up_at_the_stages_first_rate(schedule):
+    """The schedule belongs to the stage: no drop within the warm-up, and no jump back after it."""
+    found = positions(warmup=2)
+    assert [lr_factor(schedule, position) for position in found.warming] == [1.0] * 8
+    without = [lr_factor(schedule, position) for position in positions(warmup=0).stage]
+    assert [lr_factor(schedule, position) for position in found.stage] == without
+    assert len({position.warmed + position.step for position in (*found.warming, *found.stage)}) == 28
+
+
+def test_the_first_batches_rise_once_in_the_warm_up():
+    schedule = Schedule("step", [0.8], 0.1, warmup_batches=4)
+    found = positions(warmup=2)
+    rates = [lr_factor(schedule, position) for position in (*found.warming, *found.stage)]
+    assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, *[1] * (4 + 16), *[0.1] * 4])
+
+
+def test_without_a_warm_up_positions_are_as_ever():
+    assert positions(warmup=0).stage == [Position(step, 20, 5) for step in range(20)]
 
 
 def layer(contexts, seed=3):

@@ -12,7 +12,7 @@ from gan_kd.engine.networks import build_distillers, build_student, build_teache
 from gan_kd.engine.optim import Optimisation, Position
 from gan_kd.engine.step import Step
 from gan_kd.errors import UsageError
-from gan_kd.recipe import Data, Distill, Gan, Optimizer, Recipe, Stage, Student, Teacher
+from gan_kd.recipe import Data, Distill, Gan, Optimizer, Recipe, Schedule, Stage, Student, Teacher
 
 CLASSES = ("circle", "square")
 SIZE, BATCH = 128, 4
@@ -121,6 +121,17 @@ def test_warm_up_trains_the_critic_alone():
     step.warm_up(batch(step.networks), HERE)
     assert equal(student, snapshot(step.networks.detector))
     assert not equal(critic, snapshot(dnet(step)))
+
+
+def test_the_student_rises_by_itself_after_a_warm_up():
+    """Its schedule's first batches come after the distillers' own, which have risen in the warm-up."""
+    step = setting(distillers=("gan",))
+    step.optimisation.schedule = step.distillers[0].optimisation.schedule = Schedule("step", [0.8], 0.1, 9)
+    step.warm_up(batch(step.networks), Position(0, 10, 1, 0))
+    assert step.distillers[0].optimisation.lr == pytest.approx(0.1 * ADAM.lr)
+    step(batch(step.networks), Position(0, 10, 1, 20))
+    assert step.optimisation.lr == pytest.approx(0.1 * ADAM.lr)
+    assert step.distillers[0].optimisation.lr == pytest.approx(ADAM.lr)
 
 
 def test_losses_are_named_and_the_baseline_has_only_ssds():
