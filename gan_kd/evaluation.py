@@ -50,11 +50,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     compat.set_default_threads(recipe.train.num_workers)
     from gan_kd.engine.contexts import open_contexts
     from gan_kd.engine.evaluate import evaluate_params
-    from gan_kd.report.compare import published_for, text
+    from gan_kd.report.compare import published_for, taught_otherwise, text
 
     result = evaluate_params(recipe, arguments.params, open_contexts(recipe.train.contexts))
     published = published_for(recipe, result["network"], result["map"])
-    print(text(result, published))
+    otherwise = taught_otherwise(recipe, result) if published is not None else None
+    published = None if otherwise else published
+    print(text(result, published, otherwise))
     if arguments.json is not None:
         del result["samples"]
         try:

@@ -26,7 +26,7 @@ from gan_kd.engine.attention import attention_maps
 from gan_kd.engine.available import release_memory
 from gan_kd.engine.contexts import split
 from gan_kd.engine.folder import commit, machine
-from gan_kd.engine.saved import load_detector, require_classes
+from gan_kd.engine.saved import load_detector, require_classes, teacher_of
 from gan_kd.errors import RunError, UsageError
 from gan_kd.metrics import Result, checked_detections
 from gan_kd.metrics.also import measures
@@ -238,6 +238,8 @@ def evaluate_params(
         "summary": {name: _number(value) for name, value in result.summary.items()},
         "also": further(dataset, result, recipe.eval),
         "images": result.images,
+        "teacher": teacher_of(meta, recipe),
+        "distillers": meta.get("distillers"),
         "recipe": recipe.name,
         "recipe_hash": recipe_hash(recipe),
         "commit": commit(),

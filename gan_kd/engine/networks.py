@@ -214,8 +214,12 @@ def build_distillers(
     return distillers
 
 
-def describe(recipe: Recipe, network: str, detector: Detector) -> dict[str, Any]:
-    """What best.params and best.json say of a network, enough to build it and detect with it."""
+def describe(recipe: Recipe, network: str, detector: Detector, teacher_sha256: str | None = None) -> dict[str, Any]:
+    """What best.params and best.json say of a network, enough to build it and detect with it, and who taught it how.
+
+    teacher_sha256: of the params file of a student's teacher, where it is known.
+    """
+    taught = network in ("control", "distilled")
     own = network in ("teacher", "baseline") or recipe.distill.head == "own"
     teacher, described = recipe.teacher, recipe.teacher if network == "teacher" else recipe.student
     with_head = described if own else teacher
@@ -230,6 +234,8 @@ def describe(recipe: Recipe, network: str, detector: Detector) -> dict[str, Any]
         "head_taps": zoo.taps_of(with_head.backbone, with_head.taps),
         "adapters": detector.adapters is not None,
         "adapter": recipe.distill.adapter,
+        "teacher": {"backbone": teacher.backbone, "sha256": teacher_sha256} if taught else None,
+        "distillers": recipe.distillers_of(network),
         "nms": recipe.eval.nms,
         "nms_topk": recipe.eval.nms_topk,
         "post_nms": recipe.eval.post_nms,

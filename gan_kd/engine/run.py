@@ -41,7 +41,7 @@ from gan_kd.engine.networks import (
     warn_of_inheritance,
 )
 from gan_kd.engine.optim import Optimisation
-from gan_kd.engine.saved import load_detector, save_detector
+from gan_kd.engine.saved import known_sha256, load_detector, save_detector
 from gan_kd.engine.step import Networks, Step
 from gan_kd.engine.train import Progress, StageTrainer
 from gan_kd.errors import RunError, UsageError, all_of
@@ -273,8 +273,9 @@ class _Run:
         return {"map": result.map, "ap": result.ap}
 
     def _save_best(self, network: str, detector: Detector, stage: str | None, epoch: int, map_: float) -> None:
+        teacher = known_sha256(self.folder / "teacher" / "best.params")
         meta = {
-            **describe(self.recipe, network, detector),
+            **describe(self.recipe, network, detector, teacher),
             "stage": stage, "epoch": epoch, "map": map_, "recipe": self.recipe.name,
             "recipe_hash": recipe_hash(self.recipe), "commit": commit(), "seed": self.recipe.train.seed,
         }  # fmt: skip

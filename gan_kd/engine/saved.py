@@ -13,7 +13,7 @@ from gan_kd.files import sha256, write_file
 from gan_kd.models import weights, zoo
 from gan_kd.models.adapter import Adapters
 from gan_kd.models.ssd import Detector, join, split
-from gan_kd.recipe import Eval, Recipe
+from gan_kd.recipe import Eval, Recipe, recipe_hash
 from gan_kd.recipe.convert import build
 from gan_kd.strict_json import dumps
 from gan_kd.untrusted import read_json
@@ -110,6 +110,29 @@ def load_detector(
     return _load_by_trial(path, recipe)
 
 
+def known_sha256(path: Path) -> str | None:
+    """The sha256 that best.json gives of a params file; None without one."""
+    try:
+        return str(read_json(path.with_suffix(".json"))["sha256"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def teacher_of(meta: Mapping[str, Any], recipe: Recipe) -> dict[str, Any] | None:
+    """Who taught the student that `load_detector` described: backbone, and sha256 of its params file or None.
+
+    None for a network without a teacher, and where nothing says which it was. Older files do not name it, but the
+    backbone of the head that it lent them, and the hash of their recipe.
+    """
+    if meta["network"] not in ("control", "distilled") or meta.get("teacher") is not None:
+        return meta.get("teacher")
+    if meta["head"] != "own" and not meta.get("tried"):
+        return {"backbone": meta["head_backbone"], "sha256": None}
+    if meta.get("recipe_hash") == recipe_hash(recipe):
+        return {"backbone": recipe.teacher.backbone, "sha256": None}
+    return None
+
+
 def require_classes(path: Path, meta: Mapping[str, Any], classes: Sequence[str]) -> None:
     """UsageError where the network in a params file was trained on other classes than these, or in another order."""
     if list(meta["classes"]) != list(classes):
@@ -136,7 +159,9 @@ def _checked(file: Path, meta: Any) -> dict[str, Any]:
         wrong.append("adapter")
     if meta["head"] not in HEADS.values():
         wrong.append("head")
-    wrong += [key for key in ("taps", "head_taps") if not _are_names(meta.get(key))]  # absent in older files, too
+    # Absent in older files, too.
+    wrong += [key for key in ("taps", "head_taps", "distillers") if not _are_names(meta.get(key))]
+    wrong += [] if _is_teacher(meta.get("teacher")) else ["teacher"]
     if wrong:
         raise UsageError(f"{file}: it does not describe a network ({wrong[0]} is {meta[wrong[0]]!r})")
     distinct([str(name) for name in meta["classes"]], str(file))
@@ -145,6 +170,16 @@ def _checked(file: Path, meta: Any) -> dict[str, Any]:
 
 def _are_names(value: Any) -> bool:
     return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
+
+
+def _is_teacher(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, dict) and isinstance(value.get("backbone"), str) and _is_text(value.get("sha256"))
+
+
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
 
 
 def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> tuple[Detector, dict[str, Any]]:
@@ -197,7 +232,7 @@ def _load_by_trial(path: Path, recipe: Recipe) -> tuple[Detector, dict[str, Any]
             alike = sum(shapes.get(name) == parameter.shape for name, parameter in parameters.items())
             refusals.append((alike, error))
         else:
-            return detector, {**meta, "sha256": sha256(path)}
+            return detector, {**meta, "sha256": sha256(path), "tried": True}
     raise max(refusals, key=lambda refusal: refusal[0])[1]
 
 

@@ -242,6 +242,10 @@ class Recipe:
         """Whether any stage trains one of these networks."""
         return any(stage.trains in networks for stage in self.stages.values())
 
+    def distillers_of(self, network: str) -> list[str]:
+        """The distillers of all stages that train a network, each once, sorted."""
+        return sorted({name for stage in self.stages.values() if stage.trains == network for name in stage.distillers})
+
     @property
     def needs_teacher(self) -> bool:
         """Whether any stage trains the teacher or learns from it."""

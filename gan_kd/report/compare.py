@@ -54,6 +54,25 @@ def published_for(recipe: Recipe, network: str, value: float | None) -> dict[str
     }
 
 
+def taught_otherwise(recipe: Recipe, result: Mapping[str, Any]) -> str | None:
+    """Why a measured student is not the one that the recipe's published figure is of; None where it may be.
+
+    result: what eval.json holds, of a params file from wherever.
+    """
+    if result["network"] != "distilled":
+        return None
+    teacher, distillers = result["teacher"], result["distillers"]
+    if teacher is None:
+        return "not compared with a published figure: the file does not say which teacher it learnt from"
+    if teacher["backbone"] != recipe.teacher.backbone:
+        return (
+            f"not compared with a published figure: it learnt from {teacher['backbone']}, not {recipe.teacher.backbone}"
+        )
+    if distillers is not None and distillers != recipe.distillers_of("distilled"):
+        return f"not compared with a published figure: its distillers were {', '.join(distillers)}"
+    return None
+
+
 def _measured_alike(recipe: Recipe, table: int) -> bool:
     data, ours = recipe.data, recipe.eval
     measure = _MEASURES.get(table)
@@ -62,10 +81,10 @@ def _measured_alike(recipe: Recipe, table: int) -> bool:
     return ours.metric == measure.metric and (ours.metric == "coco" or ours.iou == 0.5)
 
 
-def text(result: Mapping[str, Any], published: Mapping[str, Any] | None) -> str:
+def text(result: Mapping[str, Any], published: Mapping[str, Any] | None, otherwise: str | None = None) -> str:
     """Per-class AP, mAP, and the published row beside it with the difference, as lines for a terminal.
 
-    result: what eval.json holds. published: of `published_for`.
+    result: what eval.json holds. published: of `published_for`. otherwise: of `taught_otherwise`.
     """
     name = "AP" if result["metric"] == "coco" else "mAP"
     further = {label: number for label, number in result["summary"].items() if label != name}
@@ -80,7 +99,7 @@ def text(result: Mapping[str, Any], published: Mapping[str, Any] | None) -> str:
         *(f"{label:<{width}}{_percent(number):>6}" for label, number in further.items()),
     ]
     if published is None:
-        none = f"no published figure for the {result['network']} network of this recipe"
+        none = otherwise or f"no published figure for the {result['network']} network of this recipe"
         return "\n".join([*lines, "", none])
     cells = ", ".join(f"{column} {value:.1f}" for column, value in published["cells"].items())
     where = "GluonCV" if published["table"] == "zoo" else f"table {published['table']}"

@@ -56,7 +56,10 @@ def test_any_student_learns_from_any_teacher_and_its_file_loads_alone(student, t
     assert any(name.startswith("adapters") for name in moved) == (detector.adapters is not None)
 
     path = tmp_path / "best.params"
-    save_detector(detector, path, describe(of, "distilled", detector))
+    about = describe(of, "distilled", detector, "0123")
+    assert about["teacher"] == {"backbone": of.teacher.backbone, "sha256": "0123"}
+    assert about["distillers"] == ["gan", OWN]
+    save_detector(detector, path, about)
     x = mx.nd.random.normal(shape=(1, 3, SIZE, SIZE))
     loaded, meta = load_detector(path)
     assert meta["taps"] and meta["head_taps"] == ["relu22_fwd", "relu26_fwd"]

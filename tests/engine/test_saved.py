@@ -11,11 +11,11 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gan_kd.engine.saved import build_detector, load_detector, save_detector
+from gan_kd.engine.saved import build_detector, known_sha256, load_detector, save_detector, teacher_of
 from gan_kd.errors import RunError, UsageError
 from gan_kd.files import sha256
 from gan_kd.models import zoo
-from gan_kd.recipe import Eval, from_dict
+from gan_kd.recipe import Eval, from_dict, recipe_hash
 
 SIZE = 128
 CLASSES = ["circle", "square"]
@@ -92,13 +92,52 @@ def test_what_was_saved_comes_back(detectors, tmp_path, network, described):
     if described == "nowhere":
         undescribe(path)
         del expected["map"]
-        expected["sha256"] = sha256(path)
+        expected.update(sha256=sha256(path), tried=True)
     loaded, found = load_detector(path, recipe())
     np.testing.assert_array_equal(detections(loaded), detections(detectors[network]))
     assert found == expected
     assert sorted(file.name for file in path.parent.iterdir()) == (
         ["best.json", "best.params"] if described == "beside" else ["best.params"]
     )
+
+
+TAUGHT = {"backbone": "mobilenet0.75", "sha256": "abc"}
+
+
+@pytest.mark.parametrize(
+    "network, keys, teacher",
+    [
+        ("distilled", {"teacher": TAUGHT}, TAUGHT),
+        ("distilled", {"teacher": TAUGHT, "head": "own"}, TAUGHT),
+        ("distilled", {}, {"backbone": "mobilenet0.5", "sha256": None}),  # whose head it has
+        ("distilled", {"head": "own"}, None),
+        (
+            "distilled",
+            {"head": "own", "recipe_hash": recipe_hash(recipe())},
+            {"backbone": "mobilenet0.5", "sha256": None},
+        ),
+        ("distilled", {"tried": True}, None),
+        ("control", {"head": "teacher", "head_backbone": "mobilenet0.5"}, {"backbone": "mobilenet0.5", "sha256": None}),
+        ("baseline", {}, None),
+        ("teacher", {}, None),
+    ],
+)
+def test_who_taught_a_student(network, keys, teacher):
+    """By the file's description, those of before it named the teacher as well."""
+    assert teacher_of({**meta(network), **keys}, recipe()) == teacher
+
+
+@pytest.mark.parametrize("teacher", ["resnet50_v1", {"sha256": None}, {"backbone": 3}, {"backbone": "a", "sha256": 1}])
+def test_a_teacher_that_is_none_is_refused(detectors, tmp_path, teacher):
+    path = tmp_path / "best.params"
+    save_detector(detectors["distilled"], path, {**meta("distilled"), "teacher": teacher})
+    with pytest.raises(UsageError, match="does not describe a network \\(teacher is "):
+        load_detector(path)
+
+
+def test_the_sha256_of_a_teacher_that_was_saved(saved, tmp_path):
+    assert known_sha256(saved) == sha256(saved)
+    assert known_sha256(tmp_path / "absent.params") is None
 
 
 def test_a_described_file_loads_into_gluoncvs_network(detectors, saved):

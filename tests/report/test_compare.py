@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gan_kd.recipe import load
-from gan_kd.report.compare import published_for, text
+from gan_kd.report.compare import published_for, taught_otherwise, text
 
 VOC = "voc/mobilenet1.0-resnet50_v1"
 COSINE = "ResNet50 + cosine attention"
@@ -72,6 +72,26 @@ def test_text_with_a_published_row():
     assert "published     77.7" in lines
     assert "difference   -0.45" in lines
     assert any(line.startswith("MobileNetV1: none 75.4, VGG16 77.3, ResNet50 77.7") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "recipe, teacher, distillers, says",
+    [
+        (VOC, "resnet50_v1", ["gan"], None),
+        (VOC, "resnet50_v1", None, None),  # a file of before it named them
+        (VOC, "resnet101_v2", ["gan"], "it learnt from resnet101_v2, not resnet50_v1"),
+        (VOC, None, None, "the file does not say which teacher it learnt from"),
+        (f"{VOC}-cosine", "resnet50_v1", ["gan"], "its distillers were gan"),
+        (f"{VOC}-cosine", "resnet50_v1", ["cosine_attention", "gan"], None),
+    ],
+)
+def test_a_student_of_another_teacher_or_method_is_not_compared(recipe, teacher, distillers, says):
+    taught = teacher and {"backbone": teacher, "sha256": None}
+    found = taught_otherwise(load(recipe), {**RESULT, "teacher": taught, "distillers": distillers})
+    assert found == (says and f"not compared with a published figure: {says}")
+    if says:
+        assert says in text(RESULT, None, found)
+    assert taught_otherwise(load(recipe), {**RESULT, "network": "baseline", "teacher": None, "distillers": []}) is None
 
 
 def test_text_without_a_published_row():
