@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 
@@ -35,6 +36,16 @@ def screen(level: int = logging.INFO) -> Iterator[None]:
         _log.removeHandler(handler)
         _log.setLevel(before[0])
         _log.propagate = before[1]
+
+
+@contextlib.contextmanager
+def as_asked() -> Iterator[None]:
+    """Around what prints by itself, as GluonCV's downloads: silent where lines below RESULT are not shown."""
+    if not no_bar():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
 
 
 def no_bar() -> bool | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tarfile
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from gan_kd.console import no_bar
+from gan_kd.console import as_asked, no_bar
 from gan_kd.errors import RunError
 
+log = logging.getLogger("gan_kd")
 _TIMEOUT = 10.0  # seconds without an answer
 _CHUNK = 1 << 20  # bytes
 
@@ -72,12 +74,12 @@ def fetch(archives: Sequence[Archive], root: Path) -> None:
     downloads = root / "downloads"
     for archive in archives:
         if (root / archive.proof).exists():
-            print(f"{root / archive.proof} is there already")
+            log.info("%s is there already", root / archive.proof)
             continue
         try:
             downloads.mkdir(parents=True, exist_ok=True)
             file = _get(archive, downloads)
-            print(f"Unpacking {file} into {root}")
+            log.info("Unpacking %s into %s", file, root)
             _unpack(archive, file, downloads / "unpacked", root)
             file.unlink()
         except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
@@ -97,7 +99,8 @@ def _get(archive: Archive, folder: Path) -> Path:
     try:
         if not file.exists() or not check_sha1(str(file), archive.sha1):
             _continue(archive.url, file)
-            gluoncv_download(archive.url, path=str(file), sha1_hash=archive.sha1)
+            with as_asked():
+                gluoncv_download(archive.url, path=str(file), sha1_hash=archive.sha1)
     except RequestException as error:
         host = urlsplit(archive.url).hostname
         raise RunError(

@@ -15,6 +15,7 @@ import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
+from gan_kd.console import no_bar
 from gan_kd.data import images
 from gan_kd.data.files import find_images, open_images, without_objects
 from gan_kd.data.transforms import ValTransform
@@ -85,7 +86,7 @@ def _in_images(
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         drawn = []
         found_in = detect_all(network, dataset, contexts, batch_size, size, num_workers)
-        for index, rows in tqdm(found_in, "detecting", len(dataset), unit="image", leave=False, disable=None):
+        for index, rows in tqdm(found_in, "detecting", len(dataset), unit="image", leave=False, disable=no_bar()):
             record = dataset.records[index]
             found = _above(in_image(rows, record, size, len(classes)), threshold)
             results.add({"id": numbers[index], "file_name": record.id}, record.width, record.height, found)
@@ -111,7 +112,7 @@ def _in_video(
     transform, results, target = ValTransform(size), Results(classes), out / f"{file.stem}.mp4"
     writer: cv2.VideoWriter | None = None
     total = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))) or None
-    with tqdm(total=total, desc="detecting", unit="frame", leave=False, disable=None) as bar:
+    with tqdm(total=total, desc="detecting", unit="frame", leave=False, disable=no_bar()) as bar:
         for batch in _batches(_frames(video), batch_size):
             pixels = np.stack([transform(frame)[0] for frame in batch])
             parts = [detect_rows(detector, part) for part in split(pixels, contexts) if len(part)]

@@ -17,6 +17,7 @@ from gluoncv.model_zoo.ssd import SSD, get_ssd, vgg16_atrous_300, vgg16_atrous_5
 from gluoncv.model_zoo.ssd.resnet_v1b_ssd import resnet34_v1b_ssd
 from mxnet.gluon import HybridBlock, Parameter
 
+from gan_kd.console import as_asked
 from gan_kd.errors import RunError, UsageError
 from gan_kd.models import taps as stages
 from gan_kd.models import weights
@@ -295,7 +296,8 @@ def weights_file(name: str) -> str:
     if name not in pretrained_model_list():
         raise UsageError(f"GluonCV publishes no weights of {name}; name a local .params file")
     try:
-        return get_model_file(name)
+        with as_asked():
+            return get_model_file(name)
     except Exception as error:  # requests, zipfile, portalocker and GluonCV itself: no common base but this
         raise RunError(
             f"GluonCV's weights of {name} cannot be downloaded ({type(error).__name__}); "

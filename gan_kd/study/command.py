@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gan_kd.console import no_bar
 from gan_kd.errors import INTERRUPTED, RunError, UsageError
 from gan_kd.shell import command_line
 from gan_kd.study.load import show
@@ -78,7 +79,8 @@ def _report(plan: Plan, out: Path | None) -> Path:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    if not no_bar():
+        print(line, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

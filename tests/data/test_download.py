@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import logging
 import tarfile
 import threading
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gan_kd.__main__ import main
 from gan_kd.data import download
 from gan_kd.data.download import ARCHIVES, Archive, fetch
 from gan_kd.errors import RunError
@@ -77,14 +79,29 @@ def assert_complete(root):
     assert not list((root / "downloads").iterdir())  # neither the archive nor half-unpacked files
 
 
-def test_an_archive_is_fetched_and_unpacked_once(server, tar, tmp_path, capsys):
+def test_an_archive_is_fetched_and_unpacked_once(server, tar, tmp_path, caplog):
     root = tmp_path / "new/root"
+    caplog.set_level(logging.INFO, "gan_kd")
     fetch([tar], root)
     assert_complete(root)
     asked = len(server.requests)
     fetch([tar], root)
     assert len(server.requests) == asked
-    assert "there already" in capsys.readouterr().out
+    assert "there already" in caplog.text
+
+
+@pytest.mark.parametrize("options", [["-q"], []])
+def test_quiet_silences_a_download(server, tar, tmp_path, capsys, monkeypatch, options):
+    """GluonCV's own words and bar, too, for a server that sends no parts."""
+    monkeypatch.setattr(download, "_continue", lambda url, file: None)
+    monkeypatch.setitem(download.ARCHIVES, "voc", (tar,))
+    for _ in range(2):
+        assert main([*options, "download", "voc", "--root", str(tmp_path / "root")]) == 0
+    assert_complete(tmp_path / "root")
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err == "") == bool(options)
+    if not options:
+        assert "Downloading" in shown.out and "Unpacking" in shown.out and "there already" in shown.out
 
 
 def test_zip_files_join_a_folder_that_is_there(server, tmp_path):

@@ -12,7 +12,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
+from tqdm import tqdm
 
+from gan_kd.__main__ import main as command
 from gan_kd.data import demo, images
 from gan_kd.data.transforms import ValTransform
 from gan_kd.detect import main
@@ -101,6 +103,21 @@ def test_an_image_with_a_lone_params_file(params, detector, folder, tmp_path, ca
     assert all(result["score"] >= 0.2 for result in results)
     assert len(about["images"]) == 1 and about["annotations"] == []
     assert capsys.readouterr().out.startswith(f"1 images, {len(results)} detections")
+
+
+@pytest.mark.parametrize("options, disabled", [(["-q"], True), ([], None)])
+def test_quiet_shows_no_bar_and_the_last_line(params, folder, tmp_path, monkeypatch, capsys, options, disabled):
+    seen = []
+
+    def bar(*arguments, disable, **rest):
+        seen.append(disable)
+        return tqdm(*arguments, disable=True, **rest)
+
+    monkeypatch.setattr("gan_kd.detection.run.tqdm", bar)
+    arguments = ["detect", str(min(folder.iterdir())), "--params", str(params), "--out", str(tmp_path)]
+    assert command([*options, *arguments]) == 0
+    assert seen == [disabled]
+    assert capsys.readouterr().out.startswith("1 images, ")
 
 
 def test_numbers_in_names_become_image_ids(params, folder, tmp_path):
