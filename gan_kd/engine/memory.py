@@ -116,16 +116,17 @@ class _Network:
         per_cell = [anchors.shape[-1] // 4 for anchors in self.head.allocated]
         self.anchors = sum(n * side**2 for n, side in zip(per_cell, self.extractor.sizes))
 
-    def training(self) -> float:
-        """Bytes of an image in a training step, the adversary's and the adapters' aside."""
-        loss = [(1, self.anchors, self.outputs), (1, self.anchors, 4), (1, self.anchors), (1, self.anchors, 4), (1,)]
-        parts = ((self.extractor, [self.image]), (self.head, shapes(self.maps)), (MultiBoxLoss(), loss))
+    def training(self, lender: _Network) -> float:
+        """Bytes of an image in a training step through the head of `lender`, adversary and adapters aside."""
+        anchors = lender.anchors
+        loss = [(1, anchors, lender.outputs), (1, anchors, 4), (1, anchors), (1, anchors, 4), (1,)]
+        parts = ((self.extractor, [self.image]), (lender.head, shapes(lender.maps)), (MultiBoxLoss(), loss))
         return sum(_training(block, inputs) for block, inputs in parts)
 
-    def evaluation(self) -> float:
+    def evaluation(self, lender: _Network) -> float:
         """Bytes of an image in an evaluation: softmax, boxes and candidates are some copies of the predictions."""
-        decoder = 6 * FLOAT * self.anchors * self.outputs
-        return self.teaching() + _FORWARD * count(self.head, shapes(self.maps)).forward + decoder
+        decoder = 6 * FLOAT * lender.anchors * lender.outputs
+        return self.teaching() + _FORWARD * count(lender.head, shapes(lender.maps)).forward + decoder
 
     def teaching(self) -> float:
         """Bytes of an image in the extractor alone, without gradients."""
@@ -143,14 +144,17 @@ class _Stage:
         self.recipe, self.name, self.trained = recipe, name, trained
         self.devices = len(recipe.train.contexts)
         copies = self._copies(stage.optimizer)
-        weights = copies * (_weights(trained.extractor) + _weights(trained.head))
-        self.training = trained.training() + 2 * self._sample()
-        self.evaluation = trained.evaluation()
+        taught = teacher is not None and stage.trains in ("control", "distilled")
+        lender = teacher if taught and recipe.distill.head != "own" else trained
+        assert lender is not None
+        weights = copies * (_weights(trained.extractor) + _weights(lender.head))
+        self.training = trained.training(lender) + 2 * self._sample()
+        self.evaluation = trained.evaluation(lender)
         if stage.trains == "teacher":
             self.weights = {"teacher": weights, "student": 0.0, "critic": 0.0}
         else:
             self.weights = {"teacher": 0.0, "student": weights, "critic": 0.0}
-        if teacher is not None and stage.trains in ("control", "distilled"):
+        if teacher is not None and taught:
             self._taught(stage, teacher, copies)
 
     def _taught(self, stage: Stage, teacher: _Network, copies: float) -> None:
@@ -162,7 +166,7 @@ class _Stage:
         self.weights["student"] += copies * _weights(adapters)
         # Its extractor is frozen; its head keeps gradients that nobody uses.
         self.weights["teacher"] = _weights(teacher.extractor) + 2 * _weights(teacher.head)
-        self.evaluation = max(self.evaluation, teacher.evaluation())
+        self.evaluation = max(self.evaluation, teacher.evaluation(teacher))
         if adapters.needed:
             self.training += _training(adapters, shapes(own))
         if not stage.distillers:

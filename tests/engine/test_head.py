@@ -28,7 +28,7 @@ from gan_kd.engine.saved import load_detector, save_detector
 from gan_kd.errors import UsageError
 from gan_kd.export.run import export
 from gan_kd.models import zoo
-from gan_kd.models.ssd import Detector
+from gan_kd.models.ssd import Detector, split
 from gan_kd.recipe import Data, Distill, Recipe, Stage, Student, Teacher
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +112,20 @@ def test_an_unknown_head_in_a_description_is_refused(students: dict[str, Detecto
 def test_an_untrained_head_takes_the_memory_of_an_inherited_one() -> None:
     lent, drawn = ([stage(16) for stage in memory.estimates(recipe(head), CLASSES)] for head in HEADS)
     assert lent == drawn
+
+
+def test_a_lent_head_counts_in_the_memory_instead_of_the_students_own() -> None:
+    """In its weights, that is: at equal anchors the predictions of both are as large."""
+    own, lent = (memory.estimates(wide(head), CLASSES)[-1](16).device for head in ("own", "inherit"))
+    student, teacher = (split(zoo.assemble(name, SIZE, list(CLASSES)))[1] for name in ("mobilenet0.25", "mobilenet1.0"))
+    heavier = memory._weights(teacher) - memory._weights(student)
+    assert heavier > 0 and lent["student"] - own["student"] == pytest.approx((3 + 1) * heavier)  # SGD with momentum
+    assert lent["activations"] == own["activations"]
+
+
+def wide(head: str) -> Recipe:
+    """Without distillers, so that student and teacher differ by the head alone."""
+    return dataclasses.replace(recipe(head), teacher=Teacher("mobilenet1.0", "random"))
 
 
 @pytest.mark.parametrize(
