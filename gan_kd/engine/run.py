@@ -44,7 +44,7 @@ from gan_kd.engine.optim import Optimisation
 from gan_kd.engine.saved import known_sha256, load_detector, save_detector
 from gan_kd.engine.step import Networks, Step
 from gan_kd.engine.train import Progress, StageTrainer
-from gan_kd.errors import RunError, UsageError, all_of
+from gan_kd.errors import Diverged, UsageError, all_of
 from gan_kd.files import write_json
 from gan_kd.models.ssd import Detector
 from gan_kd.recipe import Recipe, Stage, network_in_words, recipe_hash
@@ -290,7 +290,7 @@ class _Run:
         for name, array in arrays.items():
             # A loss can stay finite over weights that are not: ReLU turns nan into 0.
             if not np.isfinite(array.asnumpy()).all():
-                raise RunError(
+                raise Diverged(
                     f"{name} holds nan or infinite values after epoch {progress.epoch} of stage {stage}: training "
                     "stops and the last checkpoint stays good; start a new run with a lower learning rate"
                 )
