@@ -183,6 +183,7 @@ exit codes:
   0    done; a training that a signal stopped: saved
   1    what was asked for failed: a run, a download, a check that found something
   2    wrong use: arguments, a recipe, input files
+  3    a training diverged: losses, weights or detections are nan or infinite
   130  another command stopped by Ctrl-C"""
 
 

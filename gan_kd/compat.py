@@ -1,6 +1,7 @@
-"""What MXNet 1.9.1 and GluonCV 0.10.5 need on today's Python, NumPy and CUDA wheels. Import it before both.
+"""What MXNet 1.9.1 and GluonCV 0.10.5 need on today's Python, NumPy and CUDA wheels.
 
-The import itself loads neither package, and repeating it changes nothing.
+It has to be imported before both; `import gan_kd` sees to it. The import itself loads neither package, and repeating it
+changes nothing.
 """
 
 from __future__ import annotations

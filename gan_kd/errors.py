@@ -32,6 +32,12 @@ class RunError(UserError):
     exit_code = 1
 
 
+class Diverged(RunError):
+    """Losses, weights or detections are nan or infinite; run again, the same training ends so again. Exit code 3."""
+
+    exit_code = 3
+
+
 def all_of(*needs: Callable[[], Any]) -> list[Any]:
     """What each of the functions gives; where some cannot, one sentence that names everything that is missing.
 

@@ -169,9 +169,12 @@ def _batches(records: Sequence[dict[str, Any]]) -> int | None:
 
 
 def _epochs(run: Run, stage: dict[str, Any]) -> int:
-    """Epochs of a stage that has not begun, the critic's warm-up included."""
-    warmup = run.recipe.get("distill", {}).get("gan", {}).get("warmup_epochs", 0)
-    return stage["epochs"] + (warmup if "gan" in stage["distillers"] else 0)
+    """Epochs of a stage that has not begun, the longest warm-up of its distillers included.
+
+    Those of the user's own are as the run noted them at its start.
+    """
+    warmups = {**run.environment.get("warmup_epochs", {}), "gan": run.recipe["distill"]["gan"]["warmup_epochs"]}
+    return stage["epochs"] + max((int(warmups.get(name, 0)) for name in stage["distillers"]), default=0)
 
 
 def _log(folder: Path) -> str:

@@ -65,7 +65,7 @@ def test_help_names_commands_and_exit_codes():
     text = start("--help").stdout
     listed, codes = text.split("exit codes:")
     assert all(f"\n  {name} " in listed for name in COMMANDS)
-    assert [line.split()[0] for line in codes.strip().splitlines()] == ["0", "1", "2", "130"]
+    assert [line.split()[0] for line in codes.strip().splitlines()] == ["0", "1", "2", "3", "130"]
 
 
 def test_help_of_a_training_groups_options_and_shows_the_recipes_values(capsys):

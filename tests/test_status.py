@@ -87,6 +87,19 @@ def test_ctrl_c_and_a_crash_are_told_apart(tmp_path: Path) -> None:
     assert read_status(folder).state == "interrupted"
 
 
+def test_a_warm_up_of_ones_own_distiller_is_counted_without_importing_it(tmp_path: Path) -> None:
+    """As the run noted it; the longer one of a stage counts."""
+    folder = write_run(tmp_path)
+    text = (folder / "recipe.yaml").read_text().replace("- gan", "- gan\n    - my_methods.Style")
+    (folder / "recipe.yaml").write_text(f"{text}distill:\n  gan:\n    warmup_epochs: 1\n")
+    cut(folder, "baseline", 4, 40)
+    log(folder, ("baseline", 10.0))
+    assert read_status(folder).seconds_left == pytest.approx((1 + 4 + 4) * EPOCH / 10)
+    noted = json.loads((folder / "environment.json").read_text())
+    (folder / "environment.json").write_text(json.dumps({**noted, "warmup_epochs": {"my_methods.Style": 3}}))
+    assert read_status(folder).seconds_left == pytest.approx((3 + 4 + 4) * EPOCH / 10)
+
+
 def test_a_warm_up_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = write_run(tmp_path)
     text = (folder / "recipe.yaml").read_text() + "distill:\n  gan:\n    warmup_epochs: 2\n"

@@ -23,16 +23,26 @@ from gan_kd.recipe.schema import DISTILLERS
 _TAKEN = ("detector", "bridge", "optimiser", "adversarial", *DISTILLERS)  # parts of a checkpoint
 
 
-def load_all(recipe: Recipe) -> None:
-    """Import every distiller of the recipe that is not ours, before hours of training. UsageError as `load`."""
+def load_all(recipe: Recipe) -> dict[str, int]:
+    """Import every distiller of the recipe that is not ours, before hours of training. UsageError as `load`.
+
+    Returns the epochs of their warm-up, where there are any, by dotted name: of the class, or of an argument of that
+    name. What `__init__` makes of others is not known yet.
+    """
+    warmups = {}
     for stage in recipe.stages.values():
         names: dict[str, str] = {}
         for dotted in stage.distillers:
             if dotted in DISTILLERS:
                 continue
-            other = names.setdefault(load(recipe, dotted).name, dotted)
+            found = load(recipe, dotted)
+            other = names.setdefault(found.name, dotted)
             if other != dotted:
                 raise UsageError(f"the distillers {other} and {dotted} have the same attribute `name`; change one")
+            epochs = recipe.distill.custom.get(dotted, {}).get("warmup_epochs", found.warmup_epochs)
+            if isinstance(epochs, int) and epochs > 0:
+                warmups[dotted] = epochs
+    return warmups
 
 
 def build(recipe: Recipe, name: str, compared: Compared) -> Distiller:

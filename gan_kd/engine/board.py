@@ -104,4 +104,4 @@ def scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         if isinstance(value, list):
             value = {f"{k}_{side}x{side}": v for k, (side, v) in enumerate(zip(record["maps"], value), 1)}
         named = {f"{name}/{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
-        yield from ((tag, float(v)) for tag, v in named.items() if math.isfinite(v))
+        yield from ((tag, float(v)) for tag, v in named.items() if v is not None and math.isfinite(v))

@@ -27,7 +27,7 @@ from gan_kd.engine.available import release_memory
 from gan_kd.engine.contexts import split
 from gan_kd.engine.folder import commit, machine
 from gan_kd.engine.saved import load_detector, require_classes, teacher_of
-from gan_kd.errors import RunError, UsageError
+from gan_kd.errors import Diverged, UsageError
 from gan_kd.metrics import Result, checked_detections
 from gan_kd.metrics.also import measures
 from gan_kd.metrics.voc import VOCMetric
@@ -73,7 +73,7 @@ def evaluate(
     """Run a detector, whose parameters are on `contexts`, over a split and count its AP.
 
     size: side of the square network input, px. progress: show a bar. policy: for loader workers that fail. The
-    detector is compiled for this and not after it; whoever trains its parts compiles them again. RunError where a
+    detector is compiled for this and not after it; whoever trains its parts compiles them again. Diverged where a
     weight or a detection is nan or infinite.
     """
     check_finite(detector)
@@ -108,10 +108,10 @@ def measure(
 
 
 def check_finite(detector: Detector) -> None:
-    """RunError where a weight is nan or infinite: with scores of nan nothing is detected, and mAP is 0."""
+    """Diverged where a weight is nan or infinite: with scores of nan nothing is detected, and mAP is 0."""
     for name, parameter in detector.weights().items():
         if not np.isfinite(parameter.data(parameter.list_ctx()[0]).asnumpy()).all():
-            raise RunError(f"the network's '{name}' holds nan or infinite values: its training diverged")
+            raise Diverged(f"the network's '{name}' holds nan or infinite values: its training diverged")
 
 
 def detect_all(
@@ -217,8 +217,8 @@ def evaluate_params(
     """Measure the network in a params file on the recipe's val split: what eval.json holds, ready for JSON.
 
     dataset: the val split, where it is open already. AP in percent, None for a class without ground truth;
-    boxes in pixels of the image. UsageError for a file that does not hold a network of the recipe, RunError
-    where it diverged.
+    boxes in pixels of the image. UsageError for a file that does not hold a network of the recipe, Diverged
+    where its training did.
     """
     detector, meta = load_detector(params_path, recipe)
     if dataset is None:

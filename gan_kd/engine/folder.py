@@ -7,6 +7,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,8 +25,10 @@ from gan_kd.version import commit
 RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
 
 
-def open_folder(folder: Path, recipe: Recipe, resume: bool) -> TextIO:
+def open_folder(folder: Path, recipe: Recipe, resume: bool, warmups: Mapping[str, int]) -> TextIO:
     """Prepare a run's folder and lock it; the lock is held as long as the returned file is open.
+
+    warmups: epochs of the user's own distillers by dotted name, which `status` does not import.
 
     UsageError: a new run where one is already; a resumed run where there is none, or one of another recipe, or one
     that another process is still writing.
@@ -50,7 +53,7 @@ def open_folder(folder: Path, recipe: Recipe, resume: bool) -> TextIO:
     remove_unfinished(folder)
     if not resume:
         write_file(written, lambda target: target.write_text(to_yaml(recipe)))
-    _note_environment(folder / ENVIRONMENT)
+    _note_environment(folder / ENVIRONMENT, warmups)
     return lock
 
 
@@ -91,7 +94,7 @@ def _command() -> str:
     return shlex.join(["python", *(["-m", "gan_kd"] if ours else [script]), *sys.argv[1:]])
 
 
-def _note_environment(path: Path) -> None:
+def _note_environment(path: Path, warmups: Mapping[str, int]) -> None:
     """Add this start of the run to those before it: entry k of `commands` ran the code of entry k of `commits`."""
     try:
         before = read_json(path) if path.exists() else {"commands": [], "commits": []}
@@ -104,5 +107,6 @@ def _note_environment(path: Path) -> None:
         "version": __version__,
         "machine": machine(),
         "workers": here().size,
+        **({"warmup_epochs": dict(warmups)} if warmups else {}),
     }
     write_json(path, noted)

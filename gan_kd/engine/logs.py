@@ -11,7 +11,7 @@ from mxnet.ndarray import NDArray
 
 from gan_kd.engine.board import Board
 from gan_kd.engine.cluster import here
-from gan_kd.errors import RunError
+from gan_kd.errors import Diverged, RunError
 from gan_kd.files import sync
 from gan_kd.strict_json import dumps
 
@@ -39,7 +39,7 @@ def close_log() -> None:
             handler.close()
 
 
-class NotFinite(RunError):
+class NotFinite(Diverged):
     """A loss is nan or infinite: in which batch (they count from 1), and all losses of that batch by name."""
 
     def __init__(self, batch: int, losses: dict[str, float]) -> None:

@@ -44,7 +44,7 @@ from gan_kd.engine.optim import Optimisation
 from gan_kd.engine.saved import known_sha256, load_detector, save_detector
 from gan_kd.engine.step import Networks, Step
 from gan_kd.engine.train import Progress, StageTrainer
-from gan_kd.errors import RunError, UsageError, all_of
+from gan_kd.errors import Diverged, UsageError, all_of
 from gan_kd.files import write_json
 from gan_kd.models.ssd import Detector
 from gan_kd.recipe import Recipe, Stage, network_in_words, recipe_hash
@@ -67,7 +67,7 @@ def train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
 def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
     folder = prefix / recipe.name / str(recipe.train.seed)
     with here().in_turn():  # images that are drawn and weights that are downloaded are there for the others then
-        contexts, data, *_ = all_of(
+        contexts, data, _, warmups = all_of(
             lambda: open_contexts(recipe.train.contexts),
             lambda: preflight(recipe.data),
             lambda: fetch_weights(recipe),
@@ -84,7 +84,10 @@ def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path
     require_teacher_file(recipe, data[0].classes, folder)
     require_fitting_head(recipe, data[0].classes)
     memory = check_memory(recipe, data[0].classes, contexts)
-    with _opened(folder, recipe, resume), contextlib.closing(_Run(recipe, folder, contexts, data, stop)) as run:
+    with (
+        _opened(folder, recipe, resume, warmups),
+        contextlib.closing(_Run(recipe, folder, contexts, data, stop)) as run,
+    ):
         if here().first:
             log_to(folder / "train.log")
         else:
@@ -103,10 +106,10 @@ def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path
             close_log()
 
 
-def _opened(folder: Path, recipe: Recipe, resume: bool) -> AbstractContextManager[Any]:
+def _opened(folder: Path, recipe: Recipe, resume: bool, warmups: dict[str, int]) -> AbstractContextManager[Any]:
     """The run's folder, which the first worker prepares and locks and the others only read."""
     if here().first:
-        return open_folder(folder, recipe, resume)
+        return open_folder(folder, recipe, resume, warmups)
     here().require_visible(folder / RECIPE)
     return contextlib.nullcontext()
 
@@ -287,7 +290,7 @@ class _Run:
         for name, array in arrays.items():
             # A loss can stay finite over weights that are not: ReLU turns nan into 0.
             if not np.isfinite(array.asnumpy()).all():
-                raise RunError(
+                raise Diverged(
                     f"{name} holds nan or infinite values after epoch {progress.epoch} of stage {stage}: training "
                     "stops and the last checkpoint stays good; start a new run with a lower learning rate"
                 )

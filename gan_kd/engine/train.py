@@ -18,7 +18,7 @@ from gan_kd.engine.cluster import here
 from gan_kd.engine.logs import Interval, MetricsFile, NotFinite, in_words, log, map_words, train_record
 from gan_kd.engine.optim import Position
 from gan_kd.engine.step import Step
-from gan_kd.errors import RunError
+from gan_kd.errors import Diverged, RunError
 from gan_kd.files import write_json
 from gan_kd.recipe import Stage, Train
 from gan_kd.stop import Stopped, StopSignal
@@ -99,7 +99,7 @@ class StageTrainer:
     def run(self, stop: StopSignal) -> None:
         """Train to the end of the stage. Raises Stopped after a signal, WorkerFailure after the loader's; both saved.
 
-        RunError where a loss is not finite: the last checkpoint stays the good one.
+        Diverged where a loss is not finite: the last checkpoint stays the good one.
         """
         try:
             self._epochs(stop)
@@ -208,7 +208,7 @@ class StageTrainer:
             self.progress.sums, self.progress.count = self.interval.sums, self.interval.count
             self.save(self.progress)
 
-    def _described(self, error: NotFinite) -> RunError:
+    def _described(self, error: NotFinite) -> Diverged:
         """The same for the user: where it was, with all losses and images of that batch in a file of the run."""
         position = self._position()
         position["step"] -= position["batch"] - error.batch
@@ -218,7 +218,7 @@ class StageTrainer:
         if here().first:
             write_json(path, {**position, "batch": error.batch, "losses": losses, "images": images})
         more = f" and {len(images) - 2} more" if len(images) > 2 else ""
-        return RunError(
+        return Diverged(
             f"{error} of epoch {position['epoch']}, stage {self.name} ({', '.join(images[:2])}{more}: see "
             f"{path}): training stops and the last checkpoint stays good; start a new run with a lower learning rate "
             "or optimizer.clip_gradient"

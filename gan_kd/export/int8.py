@@ -15,7 +15,6 @@ import numpy as np
 from gan_kd.export.mxnet import Decoded, Graph, Predictions, quiet, trace
 from gan_kd.models.ssd import Detector
 
-CALIBRATION = 128  # images at most: all of them are in memory
 _BATCH = 16
 
 

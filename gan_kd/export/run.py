@@ -25,7 +25,7 @@ from gan_kd.files import write_json
 from gan_kd.recipe import Recipe
 
 CHECKED = 50  # images at most on which ONNX and MXNet are compared
-CALIBRATION = 128  # images at most that int8's ranges are taken from
+CALIBRATION = 128  # images at most that int8's ranges are taken from: all of them are in memory
 _SOURCE = (
     "network",
     "backbone",

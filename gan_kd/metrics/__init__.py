@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gan_kd.errors import RunError
+from gan_kd.errors import Diverged
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ def checked_detections(detections: np.ndarray, num_classes: int, image: str) -> 
     """The detections of an image as float64 (K, 6), without the padding rows (class < 0).
 
     detections: (K, 6) x0, y0, x1, y1, class, score. image: its name, for the message.
-    RunError where a value is nan or infinite: any comparison with nan is false, so such a box slips through
+    Diverged where a value is nan or infinite: any comparison with nan is false, so such a box slips through
     thresholds and can be taken for a hit. ValueError where a class is not below num_classes.
     """
     array = np.asarray(detections, dtype=np.float64).reshape(-1, 6)
     if not np.isfinite(array).all():
-        raise RunError(
+        raise Diverged(
             f"the detections of {image} hold nan or infinite values, so the network's weights are broken: "
             "evaluate an earlier checkpoint, or train again with a lower learning rate"
         )

@@ -20,7 +20,7 @@ def measures(dataset: DetectionDataset, detections: Sequence[np.ndarray]) -> dic
     detections: for each record (K, 6) x0, y0, x1, y1, class, score, in pixels of the image. Returns percent, nan
     where no class has ground truth: "voc07" (11 points) and "voc10" (area) at IoU 0.5, and "ap", the mean of the area
     rule over IoU 0.50, 0.55 .. 0.95, with VOC's difficult objects and pixels. COCO's AP of the same detections is
-    another number: it takes the precision at 101 recalls and 100 detections of an image. RunError where a detection
+    another number: it takes the precision at 101 recalls and 100 detections of an image. Diverged where a detection
     is not finite.
     """
 

@@ -49,7 +49,7 @@ class COCOMetric:
 
         image_id: the annotation file's, or that as text. detections: (K, 6) x0, y0, x1, y1, class, score in the image's
         pixels; rows of class < 0 are padding. The last pixel is included (width = x1 - x0 + 1, as GluonCV
-        reads and writes COCO boxes). RunError where a value is not finite, ValueError where the file has no
+        reads and writes COCO boxes). Diverged where a value is not finite, ValueError where the file has no
         such image.
         """
         if str(image_id) not in self._ids:

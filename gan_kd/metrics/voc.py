@@ -50,7 +50,7 @@ class VOCMetric:
 
         detections: (K, 6) x0, y0, x1, y1, class, score; rows of class < 0 are padding. boxes: (M, 4).
         All boxes in pixels of one scale, the last pixel included. labels: (M,) int. difficult: (M,) bool.
-        image: its name, for messages. RunError where a detection is not finite.
+        image: its name, for messages. Diverged where a detection is not finite.
         """
         self._images += 1
         found = checked_detections(detections, len(self.classes), image or f"image number {self._images}")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TextIO
 
-from gan_kd.errors import RunError, UsageError
+from gan_kd.errors import Diverged, RunError, UsageError
 from gan_kd.report.report import make_report
 from gan_kd.stop import SIGNALS, Stopped, leave_terminal
 from gan_kd.study.job import DIVERGED, Job
@@ -21,9 +20,6 @@ from gan_kd.study.process import Process
 
 _POLL = 0.2  # s between looks at the runs
 _GRACE = 5.0  # s that the runs of a killed study have to end
-# What `train` says of a loss, of weights and of detections that are not finite: such a trial is no better when it
-# is run again, while one that a full disk or a signal ended may be.
-_DIVERGED = re.compile(r"is (nan|-?inf) in batch|holds? nan or infinite values")
 
 
 def run_study(plan: Plan, at_once: int, report: Callable[[], object], say: Callable[[str], None]) -> list[str]:
@@ -134,7 +130,8 @@ class _Runner:
             self.say(f"{self._number(job)} {job}: {_map(job)}, {_time(process.seconds)}{self._left()}")
         elif self.stop.asked:
             self.waiting.insert(0, job)
-        elif self.plan.chosen is None and job is not self.plan.due_teacher and _DIVERGED.search(process.problem()):
+        elif self.plan.chosen is None and job is not self.plan.due_teacher and process.code == Diverged.exit_code:
+            # Run again it would be no better, while a trial that a full disk or a signal ended may be.
             (job.folder / DIVERGED).write_text(f"{process.problem()}\n", "utf-8")
             self.report()
             self.say(f"{self._number(job)} {job} diverged, and counts as the worst: {process.problem()}")

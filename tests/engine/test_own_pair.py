@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from gan_kd.distill import custom
+from gan_kd.engine.folder import open_folder
 from gan_kd.engine.networks import build_distillers, build_student, build_teacher, describe
 from gan_kd.engine.optim import Optimisation
 from gan_kd.engine.saved import load_detector, save_detector
 from gan_kd.engine.step import Step
 from gan_kd.errors import UsageError
 from gan_kd.recipe import Data, Distill, Gan, Recipe, Stage, Student, Teacher
+from tests.distill import own_methods
 from tests.engine import test_run
 from tests.engine.test_step import ADAM, CLASSES, CPU, HERE, SIZE, batch
 
@@ -89,6 +91,30 @@ def test_own_distiller_trains_its_own_parameters_and_goes_on_from_its_state():
     np.testing.assert_array_equal(second.state()["scales"].asnumpy(), learnt)
     before, after = (step(batch(step.networks, seed=1), HERE)["scale_distance"][0].asscalar() for _ in range(2))
     assert after < before
+
+
+def warming(name, arguments):
+    stage = Stage("distilled", 1, distillers=["gan", name])
+    return Recipe("test", distill=Distill(custom={name: arguments}), stages={"a": stage})
+
+
+def test_the_warm_up_of_ones_own_distillers_is_noted(tmp_path, monkeypatch):
+    assert custom.load_all(warming(OWN, {})) == {}
+    monkeypatch.setattr(own_methods.ScaledImitation, "warmup_epochs", 2)
+    assert custom.load_all(warming(OWN, {})) == {OWN: 2}
+    open_folder(tmp_path / "run", warming(OWN, {}), False, {OWN: 2}).close()
+    assert json.loads((tmp_path / "run/environment.json").read_text())["warmup_epochs"] == {OWN: 2}
+    open_folder(tmp_path / "other", warming(OWN, {}), False, {}).close()
+    assert "warmup_epochs" not in json.loads((tmp_path / "other/environment.json").read_text())
+
+
+def test_a_warm_up_that_is_an_argument_is_noted(tmp_path, monkeypatch):
+    (tmp_path / "patient.py").write_text(
+        "from gan_kd.distill.base import Distiller\nclass Patient(Distiller):\n    name = 'patient'\n"
+        "    def __init__(self, compared, warmup_epochs=0):\n        self.warmup_epochs = warmup_epochs\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert custom.load_all(warming("patient.Patient", {"warmup_epochs": 3})) == {"patient.Patient": 3}
 
 
 @pytest.mark.parametrize(

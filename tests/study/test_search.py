@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import mxnet as mx
+import numpy as np
 import pytest
 
+from gan_kd.engine.evaluate import check_finite
 from gan_kd.engine.logs import NotFinite
-from gan_kd.errors import RunError, UsageError
+from gan_kd.engine.run import _Run
+from gan_kd.engine.train import Progress
+from gan_kd.errors import Diverged, RunError, UsageError
+from gan_kd.metrics import checked_detections
 from gan_kd.recipe import to_yaml
 from gan_kd.study.command import main
 from gan_kd.study.job import DIVERGED, Job
 from gan_kd.study.load import sets
 from gan_kd.study.plan import Plan, check_inputs, make_plan
-from gan_kd.study.runner import _DIVERGED
+from gan_kd.study.runner import _Runner, _Stop
 
 SEARCH = """
 search:
@@ -128,12 +136,53 @@ def test_an_arm_without_a_number_fails_the_study(searching: Path, capsys: pytest
     assert "search/gan/trial-1, seed 7: diverged before, the loss is nan" in capsys.readouterr().out
 
 
-def test_what_train_says_of_divergence_is_known() -> None:
-    for value in (float("nan"), float("inf"), float("-inf")):
-        assert _DIVERGED.search(str(NotFinite(3, {"conf": value})))
-    for file in ("engine/run.py", "engine/evaluate.py", "metrics/__init__.py"):
-        assert _DIVERGED.search((Path(__file__).parents[2] / "gan_kd" / file).read_text())
-    assert not _DIVERGED.search("No space left on device")
+class Ended:
+    """A trial that ended with an exit code, after these words."""
+
+    def __init__(self, job: Job, code: int, words: str) -> None:
+        self.job, self.code, self.words, self.cores, self.output, self.seconds = job, code, words, [0], Path("out"), 1.0
+
+    def problem(self) -> str:
+        return self.words
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "diverged"),
+    [
+        (Diverged.exit_code, "whatever it said", True),
+        (1, "the loss 'conf' is nan in batch 3", False),
+        (1, "No space left on device", False),
+        (-9, "it was ended by SIGKILL", False),
+    ],
+)
+def test_a_trial_that_diverged_is_known_by_its_exit_code(
+    code: int, words: str, diverged: bool, searching: Path
+) -> None:
+    found = plan()
+    assert found.search is not None
+    job = found.search.of("none")[0].jobs[0]
+    job.folder.mkdir(parents=True)
+    runner = _Runner(found, [[0]], 0, _Stop(), lambda: None, lambda line: None)
+    runner.waiting = []
+    ended: Any = Ended(job, code, words)
+    runner.running.append(ended)
+    runner._ended(ended)
+    assert job.diverged == (words if diverged else None)
+    assert bool(runner.failed) != diverged
+
+
+def test_every_kind_of_divergence_is_one() -> None:
+    """A loss, which the trainer describes; weights of a checkpoint, of an evaluation; detections."""
+    assert issubclass(NotFinite, Diverged)
+    with pytest.raises(Diverged, match="the detections of image 1 hold nan"):
+        checked_detections(np.full((1, 6), np.nan), 1, "image 1")
+    weights: Any = SimpleNamespace(metrics=None, folder=Path())
+    with pytest.raises(Diverged, match="detector/w holds nan or infinite values"):
+        _Run._save(weights, "teacher", Progress(), {"detector/w": mx.nd.array([float("inf")])})
+    parameter = SimpleNamespace(list_ctx=lambda: [None], data=lambda _: mx.nd.array([float("nan")]))
+    detector: Any = SimpleNamespace(weights=lambda: {"w": parameter})
+    with pytest.raises(Diverged, match="'w' holds nan or infinite values: its training diverged"):
+        check_finite(detector)
 
 
 def test_other_trials_than_those_run_are_refused(searching: Path) -> None:
