@@ -176,6 +176,8 @@ def test_spectral_norms_are_brought_to_one_and_follow_a_moving_weight(kind):
         found = dnet._collect_params_with_prefix().items()
         return [np.linalg.norm(p.data().asnumpy().reshape(p.shape[0], -1), 2) for n, p in found if "weight" in n]
 
+    for parameter in dnet.collect_params(".*weight").values():
+        parameter.set_data(mx.nd.array(rng.normal(0, 0.5, parameter.shape)))
     large = norms()
     spectral = Spectral(dnet)
     first = norms()
