@@ -66,7 +66,8 @@ class GanDistiller(Distiller):
         self.critics.hybridize(static_alloc=True)  # and with it D-Net; as in engine/step.py
         self._score = on_devices(self.dnet, len(channels), sync_bn)
         self._score_both = on_devices(self.critics, 2 * len(channels), sync_bn)
-        self.optimisation = Optimisation(self.dnet.collect_params(), config.optimizer, config.schedule, contexts)
+        named = self.dnet._collect_params_with_prefix()
+        self.optimisation = Optimisation(named, config.optimizer, config.schedule, contexts)
         self.standard = Standard(channels) if config.input == "standard" else None
         self.spectral = Spectral(self.dnet) if config.limit == "spectral" else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import mxnet as mx
@@ -17,6 +17,8 @@ from gan_kd.recipe import Optimizer, Schedule
 
 #: Name of the loss scale's counters in a state.
 _SCALER = "loss_scale"
+#: Last part of the name of a parameter's number of updates in a state.
+_COUNT = "count"
 
 
 class Position(NamedTuple):
@@ -59,11 +61,15 @@ class Optimisation:
 
     def __init__(
         self,
-        parameters: gluon.ParameterDict,
+        parameters: Mapping[str, gluon.Parameter],
         optimizer: Optimizer,
         schedule: Schedule,
         contexts: Sequence[mx.Context],
     ) -> None:
+        """parameters: by their names in files, which name their moments in a state."""
+        # The order of a Trainer that is given a ParameterDict: states older than the names number parameters by it.
+        self.names = sorted(parameters, key=lambda name: parameters[name].name)
+        ordered = [parameters[name] for name in self.names]
         self.schedule = schedule
         self.base_lr = optimizer.lr
         options = {"learning_rate": optimizer.lr, "wd": optimizer.wd}
@@ -73,13 +79,14 @@ class Optimisation:
             options.update(beta1=optimizer.beta1, beta2=optimizer.beta2)
         if optimizer.clip_gradient is not None:
             options["clip_gradient"] = optimizer.clip_gradient
-        several = here().trainer_store(list(parameters)) or ("device" if len(contexts) > 1 else None)
+        # Gluon's names, since no two Trainers share any: two critics have the same names in files.
+        store = here().trainer_store([parameter.name for parameter in ordered])
         # update_on_kvstore=False: the kvstore's copy would overwrite clamped weights and ignore the schedule.
         self.trainer = gluon.Trainer(
-            parameters,
+            ordered,
             optimizer.name,
             options,
-            kvstore=several,
+            kvstore=store or ("device" if len(contexts) > 1 else None),
             update_on_kvstore=False,
         )
         # Its first step gives every device the first one's values. BatchNorm's statistics are each device's own, and
@@ -107,34 +114,29 @@ class Optimisation:
         self.trainer.step(1)
 
     def state(self) -> dict[str, NDArray]:
-        """Moments and update counts by name. Every device holds the same, so one is kept.
+        """Of each parameter that was updated its moments, NAME.0 and so on, and the number of updates, NAME.count.
 
-        Arrays, because `Trainer.save_states` pickles, and unpickling a stranger's file runs code.
+        Every device holds the same, so one is kept. Arrays, because `Trainer.save_states` pickles, and unpickling a
+        stranger's file runs code.
         """
         arrays = {}
         for index, moments in self.trainer._updaters[0].states.items():
             for part, array in enumerate(_as_tuple(moments)):
-                arrays[f"{index}.{part}"] = array
+                arrays[f"{self.names[index]}.{part}"] = array
         for index, updates in self.trainer._optimizer._index_update_count.items():
-            arrays[f"{index}.count"] = nd.array([updates], dtype="int64")
+            arrays[f"{self.names[index]}.{_COUNT}"] = nd.array([updates], dtype="int64")
         if amp_started():
             scaler = self.trainer._amp_loss_scaler
             counters = [scaler._loss_scale, scaler._next_loss_scale, scaler._unskipped]
             arrays[_SCALER] = nd.array(counters, dtype="float64")
         return arrays
 
-    def load_state(self, state: dict[str, NDArray]) -> None:
-        """Put back what `state` gave, on every device."""
-        moments: dict[int, list[NDArray]] = {}
-        counts: dict[int, int] = {}
-        for name in sorted(state):
-            if name == _SCALER:
-                continue
-            number, part = name.split(".")
-            if part == "count":
-                counts[int(number)] = int(state[name].asscalar())
-            else:
-                moments.setdefault(int(number), []).append(state[name])
+    def load_state(self, state: Mapping[str, NDArray]) -> None:
+        """Put back what `state` gave, on every device, or one with the Trainer's numbers for names, as it once was.
+
+        ValueError where it is of other parameters, or of other shapes.
+        """
+        moments, counts = self._by_index({name: array for name, array in state.items() if name != _SCALER})
         optimizer = self.trainer._optimizer
         for updater, context in zip(self.trainer._updaters, self.trainer._contexts):
             for index, parts in moments.items():
@@ -149,6 +151,31 @@ class Optimisation:
             scaler = self.trainer._amp_loss_scaler
             scaler._loss_scale, scaler._next_loss_scale, unskipped = state[_SCALER].asnumpy().tolist()
             scaler._unskipped = int(unskipped)
+
+    def _by_index(self, state: Mapping[str, NDArray]) -> tuple[dict[int, list[NDArray]], dict[int, int]]:
+        """Moments and update counts by the Trainer's numbers, from a state of either form."""
+        numbered = all(name.rpartition(".")[0].isdecimal() for name in state)
+        index_of = {str(index) if numbered else name: index for index, name in enumerate(self.names)}
+        moments: dict[int, list[NDArray]] = {}
+        counts: dict[int, int] = {}
+        for key in sorted(state):
+            name, _, part = key.rpartition(".")
+            if name not in index_of:
+                raise ValueError(f"the optimiser's state has {name}, which is not trained here")
+            index = index_of[name]
+            if part == _COUNT:
+                counts[index] = int(state[key].asscalar())
+                continue
+            shape = self.trainer._params[index].shape
+            if state[key].shape != shape:
+                raise ValueError(f"the optimiser's state of {self.names[index]} is {state[key].shape}, not {shape}")
+            moments.setdefault(index, []).append(state[key])
+        # A step updates all that have gradients, so a state has all of them, or none before the first step.
+        trained = [index for index, parameter in enumerate(self.trainer._params) if parameter.grad_req != "null"]
+        odd = sorted(set(trained) ^ counts.keys()) if counts else sorted(moments)
+        if odd:
+            raise ValueError(f"the optimiser's state is not of what is trained here: {self.names[odd[0]]}")
+        return moments, counts
 
 
 def _as_tuple(moments: object) -> tuple[NDArray, ...]:

@@ -43,16 +43,18 @@ class Networks:
     #: Adapters that serve the distillers alone, because the student keeps its own head; not deployed.
     bridge: Adapters | None = None
 
-    def parameters(self, distillers: Sequence[Distiller] = ()) -> gluon.ParameterDict:
-        """Everything that the student's optimiser moves in a stage with these distillers.
+    def parameters(self, distillers: Sequence[Distiller] = ()) -> dict[str, gluon.Parameter]:
+        """Everything that the student's optimiser moves in a stage with these distillers, by its name in files.
 
-        The bridge only where one of them compares maps: else it would have no gradient, which Gluon refuses.
+        The bridge, as `bridge.*`, only where one of them compares maps: else it would have no gradient, which Gluon
+        refuses. Without the anchors, which are constants.
         """
-        parameters = gluon.ParameterDict()
-        bridge = self.bridge if any(distiller.compares_maps for distiller in distillers) else None
-        for block in (self.detector.extractor, self.detector.adapters, self.detector.head, bridge):
-            if block is not None:
-                parameters.update(block.collect_params())
+        detector = self.detector
+        parameters = {**detector.extractor._collect_params_with_prefix(), **detector.head._collect_params_with_prefix()}
+        if detector.adapters is not None:
+            parameters.update(detector.adapters._collect_params_with_prefix("adapters"))
+        if self.bridge is not None and any(distiller.compares_maps for distiller in distillers):
+            parameters.update(self.bridge._collect_params_with_prefix("bridge"))
         return parameters
 
     def hybridize(self) -> None:

@@ -77,9 +77,7 @@ SCALES = """
     def new(amp_contexts):
         weight = mx.gluon.Parameter("weight", shape=(3,), init=mx.init.One())
         weight.initialize(ctx=amp_contexts)
-        parameters = mx.gluon.ParameterDict()
-        parameters.update({"weight": weight})
-        return weight, Optimisation(parameters, Optimizer("adam", 0.1), Schedule(), amp_contexts)
+        return weight, Optimisation({"weight": weight}, Optimizer("adam", 0.1), Schedule(), amp_contexts)
 
     def train(weight, optimisation, factors):
         for factor in factors:

@@ -117,7 +117,7 @@ OPTIMIZERS = [Optimizer("adam", 0.1), Optimizer("sgd", 0.1), Optimizer("sgd", 0.
 def test_a_loaded_state_goes_on_as_if_never_stopped(optimizer, devices, tmp_path):
     contexts = [mx.cpu(k) for k in range(devices)]
     net = layer(contexts)
-    undisturbed = Optimisation(net.collect_params(), optimizer, Schedule(), contexts)
+    undisturbed = Optimisation(net._collect_params_with_prefix(), optimizer, Schedule(), contexts)
     train(net, undisturbed, contexts, range(3))
     mx.nd.save(str(tmp_path / "state"), {**undisturbed.state(), "weight": net.weight.data(contexts[0])})
     saved = mx.nd.load(str(tmp_path / "state"))
@@ -127,7 +127,7 @@ def test_a_loaded_state_goes_on_as_if_never_stopped(optimizer, devices, tmp_path
     again = layer(contexts)
     again.weight.set_data(saved.pop("weight"))
     again.bias.set_data(bias)
-    resumed = Optimisation(again.collect_params(), optimizer, Schedule(), contexts)
+    resumed = Optimisation(again._collect_params_with_prefix(), optimizer, Schedule(), contexts)
     resumed.load_state(saved)
     np.testing.assert_array_equal(train(again, resumed, contexts, range(3, 6)), expected)
 
@@ -138,6 +138,83 @@ def test_two_devices_step_as_one(optimizer):
     for devices in (1, 2):
         contexts = [mx.cpu(k) for k in range(devices)]
         net = layer(contexts)
-        optimisation = Optimisation(net.collect_params(), optimizer, Schedule(), contexts)
+        optimisation = Optimisation(net._collect_params_with_prefix(), optimizer, Schedule(), contexts)
         weights.append(train(net, optimisation, contexts, range(4)))
     np.testing.assert_allclose(*weights, rtol=1e-5)
+
+
+CPU = [mx.cpu(0)]
+
+
+def saved(optimizer, steps=3, contexts=CPU):
+    """A layer after some steps, its state, and its weight after three steps more."""
+    net = layer(contexts)
+    optimisation = Optimisation(net._collect_params_with_prefix(), optimizer, Schedule(), contexts)
+    train(net, optimisation, contexts, range(steps))
+    state = {name: array.copy() for name, array in optimisation.state().items()}
+    weight, bias = (parameter.data(contexts[0]).copy() for parameter in (net.weight, net.bias))
+    return (weight, bias), state, train(net, optimisation, contexts, range(steps, steps + 3))
+
+
+def resumed(optimizer, values, state, contexts=CPU):
+    """The weight of a layer with these values and this state after three steps."""
+    net = layer(contexts, seed=5)
+    for parameter, value in zip((net.weight, net.bias), values):
+        parameter.set_data(value)
+    optimisation = Optimisation(net._collect_params_with_prefix(), optimizer, Schedule(), contexts)
+    optimisation.load_state(state)
+    return train(net, optimisation, contexts, range(3, 6))
+
+
+@pytest.mark.parametrize(
+    "optimizer, moments", zip(OPTIMIZERS, (("0", "1"), ("0",), ())), ids=["adam", "momentum", "plain"]
+)
+def test_a_state_is_keyed_by_names_in_files(optimizer, moments):
+    _, state, _ = saved(optimizer)
+    assert set(state) == {f"{name}.{part}" for name in ("bias", "weight") for part in (*moments, "count")}
+    assert state["weight.count"].asscalar() == 3
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["adam", "momentum", "plain"])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_state_with_numbers_for_names_gives_the_same_next_step(optimizer, devices):
+    """As checkpoints had it before names: numbered in the order of Gluon's names, bias before weight."""
+    contexts = [mx.cpu(k) for k in range(devices)]
+    values, state, expected = saved(optimizer, contexts=contexts)
+    numbers = {"bias": "0", "weight": "1"}
+    numbered = {f"{numbers[name]}.{part}": state[f"{name}.{part}"] for name, part in (key.split(".") for key in state)}
+    np.testing.assert_array_equal(resumed(optimizer, values, numbered, contexts), expected)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda s: {f"other.{key}": value for key, value in s.items()}, "has other.bias, which is not trained here"),
+        (lambda s: {f"7{key[-2:]}": value for key, value in s.items()}, "has 7, which is not trained here"),
+        (lambda s: {key: value for key, value in s.items() if "bias" not in key}, "not of what is trained here: bias"),
+        (lambda s: {**s, "weight.0": s["bias.0"]}, r"of weight is \(3,\), not \(3, 2\)"),
+        (lambda s: {key: value for key, value in s.items() if "count" not in key}, "not of what is trained here"),
+    ],
+)
+def test_a_state_of_other_parameters_is_refused_in_a_sentence(change, message):
+    values, state, _ = saved(OPTIMIZERS[0])
+    with pytest.raises(ValueError, match=message) as raised:
+        resumed(OPTIMIZERS[0], values, change(state))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_state_before_the_first_step_is_empty_and_loads():
+    values, state, expected = saved(OPTIMIZERS[0], steps=0)
+    assert state == {}
+    net = layer(CPU)
+    optimisation = Optimisation(net._collect_params_with_prefix(), OPTIMIZERS[0], Schedule(), CPU)
+    optimisation.load_state(state)
+    np.testing.assert_array_equal(train(net, optimisation, CPU, range(3)), expected)
+
+
+def test_the_trainer_keeps_the_order_of_gluons_names():
+    """Old checkpoints number parameters by it, whatever the names in files are."""
+    net = mx.gluon.nn.Dense(3, in_units=2)
+    net.initialize()
+    named = {"a": net.weight, "b": net.bias}
+    assert Optimisation(named, OPTIMIZERS[0], Schedule(), CPU).names == ["b", "a"]

@@ -14,6 +14,7 @@ from gan_kd.data.dataset import DetectionDataset
 from gan_kd.engine import checkpoint
 from gan_kd.engine.last import last_epoch
 from gan_kd.engine.networks import require_teacher_file
+from gan_kd.engine.optim import Optimisation
 from gan_kd.engine.run import _Run
 from gan_kd.engine.saved import build_detector, save_detector
 from gan_kd.errors import RunError, UsageError
@@ -146,6 +147,28 @@ def test_stopped_after_some_batches_again_and_again_equals_undisturbed(case, fol
     for k in (1, 2, 4, 1):
         stops += run(recipe, tmp_path / "stopped", data, StopAt(k))
     assert stops == 4
+    assert not run(recipe, tmp_path / "stopped", data)
+    assert_same(results(recipe, tmp_path / "undisturbed", data), results(recipe, tmp_path / "stopped", data))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["gan and cosine, own head", "gan, warm-up, two critic steps"])
+def test_a_checkpoint_with_numbered_moments_equals_undisturbed(case, folder, data, tmp_path, monkeypatch):
+    """As it was before moments had the names of files."""
+    recipe = make_recipe(folder, *CASES[case])
+    assert not run(recipe, tmp_path / "undisturbed", data)
+    by_name = Optimisation.state
+
+    def by_number(optimisation):
+        keys = {name: str(number) for number, name in enumerate(optimisation.names)}
+        split = ((*key.rpartition("."), array) for key, array in by_name(optimisation).items())
+        return {f"{keys[name]}.{part}": array for name, _, part, array in split}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Optimisation, "state", by_number)
+        assert run(recipe, tmp_path / "stopped", data, StopAt(6))
+    saved, _ = checkpoint.load_last(tmp_path / "stopped" / "checkpoints", checkpoint.origin(recipe, data[0].classes))
+    assert {"optimiser/0.count", "adversarial/optimiser/0.count"} & saved.keys()
     assert not run(recipe, tmp_path / "stopped", data)
     assert_same(results(recipe, tmp_path / "undisturbed", data), results(recipe, tmp_path / "stopped", data))
 

@@ -317,3 +317,24 @@ def test_two_devices_diagnose_what_one_does():
         found.append(step.diagnose(TrainBatch(*(a.astype("float64") for a in whole._replace(images=images)))))
     for name, values in found[0].items():
         assert found[1][name] == pytest.approx(values, rel=1e-5, abs=1e-9), name
+
+
+@pytest.mark.parametrize("head", ["teacher", "student"])
+def test_what_is_trained_has_its_names_in_files(head):
+    """Each once, and in the order of Gluon's names, as Gluon's Trainer had it when states numbered them."""
+    step = setting(head=head)
+    networks = step.networks
+    named = networks.parameters(step.distillers)
+    blocks = (networks.detector.extractor, networks.detector.head, networks.detector.adapters, networks.bridge)
+    gluon = {name: p for block in blocks if block is not None for name, p in block.collect_params().items()}
+    assert [named[name] for name in step.optimisation.names] == [gluon[name] for name in sorted(gluon)]
+    files = {**networks.detector.weights()}
+    if networks.bridge is not None:
+        files.update(networks.bridge._collect_params_with_prefix("bridge"))
+    assert all(named[name] is files[name] for name in named)
+    assert {name for name in files if name not in named} == {f"anchor_generators.{k}.anchors" for k in range(6)}
+    step(batch(networks), HERE)
+    kept = {name.rpartition(".")[0] for name in step.optimisation.state()}
+    assert kept == {name for name, parameter in named.items() if parameter.grad_req != "null"}
+    critic = dnet(step)._collect_params_with_prefix()
+    assert set(step.distillers[0].optimisation.names) == set(critic)
