@@ -80,7 +80,7 @@ METHODS = {
     "cell": Method(("gan",), {"gan": Gan(**_CELLS)}, 40),
     "conditional cell": Method(("gan",), {"gan": Gan(**_BESIDE)}, 40),
     "conditional cell + match": Method(("gan",), {"gan": Gan(**_BESIDE, weight=0.1, match=30.0)}, 40),
-    "frozen + match": Method(("gan",), {"gan": Gan(**_BESIDE, weight=0.1, match=30.0, critic_steps=0)}),
+    "frozen: match alone": Method(("gan",), {"gan": Gan(**_BESIDE, weight=0.0, match=30.0, critic_steps=0)}),
     "cosine attention": Method(("cosine_attention",)),
     "cwd": Method(("cwd",)),
     "squared distance": Method(("feature_imitation",)),
