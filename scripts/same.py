@@ -116,7 +116,7 @@ class Side(NamedTuple):
             if process.poll() is None:
                 process.kill()
         last = (printed.splitlines() or [""])[-1]
-        require(process.returncode == 0, f"{self.folder.name}: exit code {process.returncode}: {last}")
+        require(process.returncode == 0, f"in {self.checkout}: exit code {process.returncode}: {last}")
         return printed
 
     def train(self, variant: str, prefix: str, *more: str) -> subprocess.Popen:

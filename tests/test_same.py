@@ -10,6 +10,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from gan_kd.data.loader import Loader
 from gan_kd.recipe import load, names, recipe_hash
 from scripts.same import machine_key, main
 from scripts.same_files import (
@@ -21,6 +22,7 @@ from scripts.same_files import (
     compare_networks,
     symbol,
 )
+from scripts.same_probe import find
 
 ROOT = Path(__file__).resolve().parents[1]
 STORED = json.loads((ROOT / "tests" / "same_digests.json").read_text())
@@ -144,6 +146,13 @@ def test_digests():
         compare_digests({"a": "1"}, {"a": "1", "b": "2"}, both=False)
     with pytest.raises(Difference, match="a differs"):
         compare_digests({"a": "1"}, {"a": "2"}, both=True)
+
+
+def test_functions_are_found_wherever_they_are_defined():
+    assert find("Loader") is Loader
+    for name, modules in (("no_such_function", "0"), ("main", "[0-9]+")):
+        with pytest.raises(LookupError, match=f"{name} is defined in {modules} modules"):
+            find(name)
 
 
 def exported(folder, name, slope):
