@@ -51,7 +51,7 @@ data:
 teacher: {backbone: mobilenet0.5, init: random}
 student: {backbone: mobilenet0.25, init: random}
 distill:
-  gan: {width: 8, weight: 0.1, warmup_epochs: 1, critic_steps: 2}
+  gan: {width: 8, weight: 0.1, warmup_epochs: 1, critic_steps: 2, schedule: {at: []}}
 stages:
   teacher: {trains: teacher, epochs: 1, optimizer: &adam {name: adam, lr: 0.005, wd: 0}}
   baseline: {trains: baseline, epochs: 1, optimizer: *adam}
