@@ -107,15 +107,19 @@ def download(argv: list[str]) -> int:
 
 def report(argv: list[str]) -> int:
     """write the report of a run, or of several, their spread, and the published tables beside them"""
-    from gan_kd.report.report import main
+    from gan_kd.report.report import main, summarise
 
     parser = _parser("report", report)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders, or folders of them")
     parser.add_argument("--out", type=Path, help="copy the reports there, one folder a recipe (e.g. results)")
     parser.add_argument("--no-photos", action="store_true", help="leave out the page of the data set's images")
     parser.add_argument("--not-run", metavar="TEXT", help="why cells of the published tables were not run here")
+    parser.add_argument("--summary", action="store_true", help="only the page over the seeds of each recipe")
     arguments = parser.parse_args(argv)
-    main(arguments.runs, arguments.out, not arguments.no_photos, arguments.not_run)
+    if arguments.summary:
+        summarise(arguments.runs, arguments.out)
+    else:
+        main(arguments.runs, arguments.out, not arguments.no_photos, arguments.not_run)
     return 0
 
 

@@ -33,6 +33,7 @@ inherits: demo
 description: every stage, in seconds, to be killed
 data: {size: 64, demo: {train: 16, test: 4}}
 distill:
+  head: inherit
   gan: {width: 8, warmup_epochs: 1, critic_steps: 2}
 stages:
   teacher: {epochs: 1}

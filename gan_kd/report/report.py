@@ -37,24 +37,54 @@ def main(paths: Sequence[Path], out: Path | None = None, photos: bool = True, no
     cells are empty. Prints the path of every page and returns them, summaries and tables last. Raises UsageError
     where a path holds no run, or where two runs are the same seed of a recipe.
     """
+    sources, pages = [], []
+    recipes = _by_recipe(paths, out)
+    for name, seeds in recipes.items():
+        results = None if out is None else out / name.replace("/", "-")
+        single = [_single(run, results, len(seeds) > 1, photos) for run in seeds]
+        sources += single
+        if len(seeds) > 1:
+            pages.append(_summary(seeds, [one.report for one in single], results))
+    if len(recipes) > 1 or any(source.run.recipe.get("published") for source in sources):
+        first = paths[0] / "report" if (paths[0] / "recipe.yaml").is_file() else paths[0]
+        pages.append(make_tables(sources, out or first, not_run))
+    return _told([*(source.report for source in sources), *pages])
+
+
+def summarise(paths: Sequence[Path], out: Path | None = None) -> list[Path]:
+    """Of every recipe at or below `paths` the page over its seeds alone, linked to each seed's log.
+
+    As `main`, but `out/RECIPE/seed-SEED` holds the copies of a run's files without a report of it.
+    """
+    pages = []
+    for name, seeds in _by_recipe(paths, out).items():
+        results = None if out is None else out / name.replace("/", "-")
+        logs = []
+        for run in seeds:
+            logs.append((run.folder if results is None else results / f"seed-{run.seed}") / "train.log")
+            if results is not None:
+                _copy_evidence(run.folder, logs[-1].parent)
+        pages.append(_summary(seeds, logs, results))
+    return _told(pages)
+
+
+def _by_recipe(paths: Sequence[Path], exclude: Path | None) -> dict[str, list[Run]]:
+    """The runs at or below `paths` by recipe, in the order of their seeds."""
     recipes: dict[str, dict[int, Run]] = {}
-    for folder in find_runs(paths, exclude=out):
+    for folder in find_runs(paths, exclude=exclude):
         run = read_run(folder)
         other = recipes.setdefault(run.name, {}).setdefault(run.seed, run)
         if other is not run:
             raise UsageError(f"{other.folder} and {folder} are both seed {run.seed} of {run.name}; name one of them")
-    sources, pages = [], []
-    for name, seeds in recipes.items():
-        results = None if out is None else out / name.replace("/", "-")
-        single = [_single(run, results, len(seeds) > 1, photos) for run in seeds.values()]
-        sources += single
-        if len(seeds) > 1:
-            folders = [run.folder for run in seeds.values()]
-            pages.append(make_summary(folders, [one.report for one in single], results or folders[0].parent / "report"))
-    if len(recipes) > 1 or any(source.run.recipe.get("published") for source in sources):
-        first = paths[0] / "report" if (paths[0] / "recipe.yaml").is_file() else paths[0]
-        pages.append(make_tables(sources, out or first, not_run))
-    pages = [*(source.report for source in sources), *pages]
+    return {name: [seeds[seed] for seed in sorted(seeds)] for name, seeds in recipes.items()}
+
+
+def _summary(seeds: Sequence[Run], linked: Sequence[Path], results: Path | None) -> Path:
+    folders = [run.folder for run in seeds]
+    return make_summary(folders, linked, results or folders[0].parent / "report")
+
+
+def _told(pages: list[Path]) -> list[Path]:
     for path in pages:
         print(f"report: {path}")
     return pages

@@ -16,7 +16,7 @@ from typing import Any
 
 from gan_kd.errors import UsageError
 from gan_kd.recipe.load import from_dict, read
-from gan_kd.recipe.words import network_in_words
+from gan_kd.recipe.words import method_in_words, network_in_words
 from gan_kd.untrusted import parse_json, read_bytes, read_json
 
 _LARGEST = 500_000_000  # bytes of a JSON file of a run
@@ -122,6 +122,11 @@ class Run:
         return int(self.recipe["train"]["seed"])
 
     @property
+    def method(self) -> str:
+        """How the student was distilled: its head and its distillers, as in 'own head, outputs'."""
+        return method_in_words(self.recipe)
+
+    @property
     def finished(self) -> bool:
         """Whether every network that the recipe trains was evaluated: the last that a run does before its report."""
         return all(self.networks[stage["trains"]].eval for stage in self.recipe["stages"].values())
@@ -142,12 +147,16 @@ class Run:
         return minus(self.networks["distilled"].last_map, self.networks["baseline"].last_map)
 
     @property
+    def lead(self) -> float | None:
+        """mAP of teacher - baseline in percentage points, best epochs."""
+        return minus(self.networks["teacher"].map, self.networks["baseline"].map)
+
+    @property
     def gap_closed(self) -> float | None:
         """Part of the teacher's lead over the baseline that the student gained, %; None where that is not a point."""
-        lead = minus(self.networks["teacher"].map, self.networks["baseline"].map)
-        if self.difference is None or lead is None or lead < 1:
+        if self.difference is None or self.lead is None or self.lead < 1:
             return None
-        return 100 * self.difference / lead
+        return 100 * self.difference / self.lead
 
     def first(self, key: str) -> Any:
         """`key` of the first eval.json or best.json that has it, distilled first; None if none has."""

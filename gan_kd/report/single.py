@@ -126,7 +126,7 @@ def headline(run: Run) -> str:
         return f"Not complete: {', '.join(missing)} without an mAP.{so_far}"
     side = "above" if run.difference >= 0 else "below"
     text = (
-        f"The distilled student reaches {maps['distilled']:.1f} % mAP, {abs(run.difference):.1f} points "
+        f"The distilled student ({run.method}) reaches {maps['distilled']:.1f} % mAP, {abs(run.difference):.1f} points "
         f"{side} the same student trained alone ({maps['baseline']:.1f} %). "
     )
     if maps["teacher"] is None:

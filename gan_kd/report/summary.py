@@ -18,8 +18,9 @@ REMARK = (
 )
 
 
-def make_summary(folders: Sequence[Path], reports: Sequence[Path], out: Path) -> Path:
-    """Write the summary of the runs in `folders` into `out`, linked to `reports`; path of its report.html."""
+def make_summary(folders: Sequence[Path], linked: Sequence[Path], out: Path) -> Path:
+    """Write the summary of the runs in `folders` into `out`, each linked to a file of its own; path of its report.html.
+    """
     from gan_kd.report import plots
 
     runs = [read_run(folder) for folder in folders]
@@ -38,7 +39,7 @@ def make_summary(folders: Sequence[Path], reports: Sequence[Path], out: Path) ->
         page.Figure("seeds.png", alt, caption) if drawn else page.Text("Not run here: no evaluation yet."),
         page.Section("Seeds"),
         _seeds(runs, names),
-        page.Links([(f"seed {run.seed}", os.path.relpath(at, out)) for run, at in zip(runs, reports)]),
+        page.Links([(f"seed {run.seed}", os.path.relpath(at, out)) for run, at in zip(runs, linked)]),
         page.Section("How it was made"),
         page.Code("\n".join(command for run in runs for command in run.commands), "sh"),
         page.Table(("", ""), _common(runs), "ll"),
@@ -65,9 +66,18 @@ def _finding(runs: Sequence[Run]) -> str:
     better = sum(value > 0 for value in known)
     over, apart = f"{len(known)} seed{'s' if len(known) > 1 else ''}", mean_spread(known, 1, sign=True)
     return (
-        f"Over {over} the distilled student differs from the same student trained alone by {apart} points of "
-        f"mAP; it is better in {better} of {len(known)}."
+        f"Over {over} the distilled student ({runs[0].method}) differs from the same student trained alone by "
+        f"{apart} points of mAP; it is better in {better} of {len(known)}.{_lead(runs)}"
     )
+
+
+def _lead(runs: Sequence[Run]) -> str:
+    """The sentence on how far the teacher is ahead; nothing where no run has one."""
+    leads = [run.lead for run in runs if run.lead is not None]
+    if not leads:
+        return ""
+    mean, least = mean_spread(leads, 1, sign=True), percent(min(leads), 1, sign=True)
+    return f" The teacher differs from the student alone by {mean} points, in the closest seed by {least}."
 
 
 def _without_difference(runs: Sequence[Run]) -> str:
@@ -96,10 +106,11 @@ def _means(runs: Sequence[Run], names: Sequence[str]) -> page.Table:
         ))  # fmt: skip
     best = mean_spread([run.difference for run in runs], sign=True)
     last = mean_spread([run.last_difference for run in runs], sign=True)
+    rows.append(("teacher − baseline", mean_spread([run.lead for run in runs], sign=True), "", "", "", ""))
     rows.append(("distilled − baseline", best, last, "", "", ""))
     rows.append(("teacher's lead gained, %", mean_spread([run.gap_closed for run in runs], 0), "", "", "", ""))
     head = ("network", "mAP %, best epoch", "mAP %, last epoch", "parameters", "MACs", "images/s")
-    return page.Table(head, rows, "lrrrrr", page.DOTS, feet=2)
+    return page.Table(head, rows, "lrrrrr", page.DOTS, feet=3)
 
 
 def _seeds(runs: Sequence[Run], names: Sequence[str]) -> page.Table:
@@ -107,9 +118,10 @@ def _seeds(runs: Sequence[Run], names: Sequence[str]) -> page.Table:
     for run in runs:
         maps = [percent(run.networks[name].map) for name in names]
         commit = str(run.first("commit") or "not recorded")[:13]
-        rows.append((str(run.seed), *maps, percent(run.difference, sign=True), lead_gained(run), commit))
+        differences = (percent(value, sign=True) for value in (run.lead, run.difference))
+        rows.append((str(run.seed), *maps, *differences, lead_gained(run), commit))
     titles = [runs[0].networks[name].title for name in names]
-    head = ("seed", *titles, "distilled − baseline", "lead gained", "commit")
+    head = ("seed", *titles, "teacher − baseline", "distilled − baseline", "lead gained", "commit")
     return page.Table(head, rows, "r" * (len(head) - 1) + "l")
 
 

@@ -15,10 +15,11 @@ from gan_kd.stop import StopSignal
 from tests.engine import test_run
 
 CLASSES = ["cat", "cow", "dog"]
+METHOD = ["distill.head=inherit", "stages.adversarial.distillers=[gan]"]
 
 
 def largest(*overrides):
-    of = load("demo", overrides)
+    of = load("demo", [*METHOD, "distill.gan.width=64", "train.batch_size=16", *overrides])
     found = [stage(of.train.batch_size).main_memory() for stage in memory.estimates(of, CLASSES)]
     return max(found, key=lambda parts: sum(parts.values()))
 
@@ -37,7 +38,7 @@ def test_parts_grow_with_what_they_are_made_of():
 
 
 def test_a_recipe_that_cannot_fit_is_refused_in_one_sentence(monkeypatch):
-    of = load("demo", ["data.size=512", "train.batch_size=64", "distill.gan.width=512"])
+    of = load("demo", [*METHOD, "data.size=512", "train.batch_size=64", "distill.gan.width=512"])
     monkeypatch.setattr(memory, "free_memory", lambda: 6.2e9)
     with pytest.raises(UsageError) as caught:
         memory.check_memory(of, CLASSES, [mx.cpu()])

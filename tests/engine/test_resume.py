@@ -37,6 +37,10 @@ CASES = {
         {"trains": "distilled", "optimizer": SGD, "distillers": ["gan", "cosine_attention"]},
         {"head": "student", "gan": {"width": 4, "optimizer": {"name": "sgd", "lr": 0.01}}},
     ),
+    "outputs, own head": (
+        {"trains": "distilled", "optimizer": ADAM, "distillers": ["outputs"]},
+        {"head": "own"},
+    ),
     "imitation": (
         {"trains": "distilled", "optimizer": SGD, "distillers": ["feature_imitation"]},
         {"feature_imitation": {"weight": 0.1}},

@@ -25,6 +25,7 @@ SMALL = {
     "train.log_interval": 2,
     "train.num_workers": 1,
     "train.tensorboard": "true",
+    "distill.head": "inherit",
     "distill.gan.width": 8,
     "distill.gan.warmup_epochs": 1,
     "stages.teacher.epochs": 1,

@@ -16,7 +16,7 @@ import yaml
 
 from gan_kd.errors import UsageError
 from gan_kd.report import page, summary
-from gan_kd.report.report import main, make_report
+from gan_kd.report.report import main, make_report, summarise
 from gan_kd.report.run import read_run
 from gan_kd.report.summary import make_summary, mean_spread
 
@@ -68,6 +68,23 @@ def test_a_whole_run(run_folder: Callable[..., Path]) -> None:
         assert "seed" in text and "mobilenet0.25" in text and "voc07" in text
     assert str(folder) not in html + markdown  # the page is to be committed: no path of the machine
     assert sum(file.stat().st_size for file in path.parent.iterdir()) < 3e6
+
+
+def test_the_finding_names_the_method(run_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """Each distiller once, in the order of training, and whose head the student has."""
+    folders = [run_folder(seed=seed) for seed in (1, 2)]
+    text = make_report(folders[0]).with_suffix(".md").read_text()
+    assert "The distilled student (inherited head, gan) reaches" in text
+    for folder in folders:
+        source = folder / "recipe.yaml"
+        values = {**yaml.safe_load(source.read_text()), "distill": {"head": "own"}}
+        values["stages"]["adversarial"]["distillers"] = ["outputs", "cwd"]
+        values["stages"]["finetune"]["distillers"] = ["outputs"]
+        source.write_text(yaml.safe_dump(values, sort_keys=False))
+    text = make_report(folders[0]).with_suffix(".md").read_text()
+    assert "The distilled student (own head, outputs, cwd) reaches" in text
+    text = make_summary(folders, folders, tmp_path / "summary").with_suffix(".md").read_text()
+    assert "the distilled student (own head, outputs, cwd) differs from" in text
 
 
 def test_further_measures_where_a_network_has_them(run_folder: Callable[..., Path]) -> None:
@@ -264,6 +281,28 @@ def test_seeds_differ_in_what_counts_in_a_recipes_hash_alone(
     (folders[1] / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     warnings = summary._warnings([read_run(folder) for folder in folders])
     assert any(f"beyond the seed, in {part}.{key}." in text for text in warnings) == named
+
+
+def test_the_page_over_the_seeds_alone(run_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """In the order of the seeds, which is not that of the folders' names."""
+    folders = [run_folder(seed=seed) for seed in (2, 10)]
+    paths = summarise([tmp_path / "runs"], tmp_path / "results")
+    folder = tmp_path / "results" / "mini-small-large"
+    assert paths == [folder / "report.html"]
+    files = [path.name for path in (folder / "seed-10").iterdir()]
+    assert sorted(files) == ["metrics.jsonl", "recipe.yaml", "train.log"]
+    maps = [
+        [json.loads((of / name / "eval.json").read_text())["map"] for name in ("teacher", "baseline")] for of in folders
+    ]
+    leads = [teacher - baseline for teacher, baseline in maps]
+    text = (folder / "report.md").read_text()
+    assert f"The teacher differs from the student alone by +{np.mean(leads):.1f} ± " in text
+    assert f"points, in the closest seed by +{min(leads):.1f}." in text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith(("| 2 |", "| 10 |"))]
+    assert [row[4] for row in rows] == [f"+{lead:.2f}" for lead in leads]
+    assert "[seed 10](seed-10/train.log)" in text
+    assert summarise([tmp_path / "runs"]) == [folders[0].parent / "report" / "report.html"]
+    assert "[seed 10](../10/train.log)" in (folders[0].parent / "report" / "report.md").read_text()
 
 
 def test_seeds_of_a_student_that_is_not_distilled(run_folder: Callable[..., Path], tmp_path: Path) -> None:

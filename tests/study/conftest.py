@@ -12,12 +12,12 @@ FILES = {
 inherits: demo
 data: {root: data, size: 64, demo: {train: 8, test: 4}}
 teacher: {backbone: mobilenet0.25}
-distill: {gan: {width: 4}}
+distill: {head: inherit, gan: {width: 4}}
 stages:
   teacher: {epochs: 1}
   baseline: {epochs: 1}
   baseline_finetune: null
-  adversarial: {epochs: 1}
+  adversarial: {epochs: 1, distillers: [gan]}
   finetune: null
 train: {batch_size: 4, log_interval: 1, num_workers: 0}
 """,
