@@ -35,7 +35,7 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What makes the demo a matter of seconds."""
     keys = ["data.demo.train=8", "data.demo.test=6", "train.batch_size=4", "train.num_workers=0",
-            "stages.adversarial.epochs=1"]  # fmt: skip
+            "distill.head=inherit", "stages.adversarial.epochs=1"]  # fmt: skip
     absent = [f"stages.{name}=null" for name in ("baseline", "baseline_finetune", "finetune")]
     return [f"data.root={tmp_path_factory.mktemp('data') / 'demo'}", *keys, *absent]
 

@@ -256,7 +256,7 @@ def test_resuming_with_another_recipe_is_refused(undisturbed):
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
     """A learning rate at which the student diverges, after a teacher that was trained and saved."""
-    done = train(tmp_path, **{"stages.baseline.optimizer": "{name: sgd, lr: 1e20}"})
+    done = train(tmp_path, **{"stages.baseline.optimizer": "{name: sgd, lr: 1e21}"})
     assert done.returncode == 3
     assert re.search(r"the loss '(conf|loc)' is (nan|inf) in batch [1-6] of epoch 1, stage baseline", done.stderr)
     assert "Traceback" not in done.stderr

@@ -19,8 +19,9 @@ from gan_kd.study.plan import Plan, make_plan
 MAPS = {"none": (50, 52, 54), "gan": (53, 54, 57), "cosine": (50, 53, 53), "late": (40, None, None)}
 RECIPE = """
 inherits: demo
-stages: {teacher: null, baseline: null, baseline_finetune: null}
+stages: {teacher: null, baseline: null, baseline_finetune: null, adversarial: {epochs: 12}}
 teacher: {weights: t.params}
+train: {batch_size: 16}
 """
 
 
@@ -31,7 +32,8 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     for name in MAPS:
         Path(f"{name}.yaml").write_text(RECIPE)
     Path("none.yaml").write_text(
-        "inherits: demo\nstages: {teacher: null, adversarial: null, finetune: null}\nteacher: {weights: t.params}\n"
+        "inherits: demo\nstages: {teacher: null, adversarial: null, finetune: null, baseline: {epochs: 12}}\n"
+        "teacher: {weights: t.params}\ntrain: {batch_size: 16}\n"
     )
     arms = ", ".join(f"{name}: {name}.yaml" for name in MAPS)
     Path("s.yaml").write_text(f"description: A | B\narms: {{{arms}}}\nbaseline: none\nseeds: [1, 2, 3]\n")
@@ -186,7 +188,7 @@ def test_equal_schedules_and_commits_are_no_warning(plan: Plan) -> None:
 
 def test_other_commits_images_and_schedules_are_warned_of(plan: Plan) -> None:
     stages = RECIPE.replace("baseline_finetune: null", "baseline_finetune: null, finetune: {epochs: 2}")
-    Path("gan.yaml").write_text(f"{stages}data: {{size: 96}}\ntrain: {{batch_size: 8}}\n")
+    Path("gan.yaml").write_text(stages.replace("batch_size: 16", "batch_size: 8") + "data: {size: 96}\n")
     plan = make_plan("s.yaml", [], Path("runs"))
     write_run(plan.jobs[0], 50)
     write_run(plan.jobs[1], 50)

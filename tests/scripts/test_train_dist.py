@@ -41,7 +41,7 @@ def command(*arguments):
         (
             ["-n", "9", "demo", "--contexts", "cpu:0,cpu:1"],
             None,
-            "train.batch_size 16 is the whole batch, and 9",
+            "train.batch_size 8 is the whole batch, and 9",
         ),
         (["-n", "2", "-H", "hosts", "demo"], None, "-H hosts cannot be read"),
         (["-n", "2", "-H", "hosts", "demo"], "# none\n", "-H hosts names no host"),
