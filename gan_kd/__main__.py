@@ -10,8 +10,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_kd.console import RESULT, screen
 from gan_kd.errors import INTERRUPTED, UserError
+from gan_kd.system.console import RESULT, screen
 
 
 def train(argv: list[str]) -> int:
@@ -24,15 +24,15 @@ def train(argv: list[str]) -> int:
     from gan_kd import compat
 
     compat.set_default_threads(recipe.train.num_workers)
-    from gan_kd.stop import Stopped, StopSignal
+    from gan_kd.system.stop import Stopped, StopSignal
 
     try:
         with StopSignal() as stop:
-            from gan_kd.engine.run import train as run
+            from gan_kd.training.run import train as run
 
             run(recipe, arguments.save_prefix, arguments.resume, stop)
     except Stopped:
-        from gan_kd.shell import command_line
+        from gan_kd.system.shell import command_line
 
         # What was stopped before its recipe was written has nothing to resume.
         begun = (arguments.save_prefix / recipe.name / str(recipe.train.seed) / "recipe.yaml").is_file()
@@ -55,28 +55,28 @@ def _train_parser() -> argparse.ArgumentParser:
 
 def dist(argv: list[str]) -> int:
     """train on several machines or processes: scripts/train_dist.sh"""
-    from gan_kd.launch import main
+    from gan_kd.distributed.launch import main
 
     return main(argv, _train_parser())
 
 
 def evaluate(argv: list[str]) -> int:
     """measure a params file on the recipe's test split"""
-    from gan_kd.evaluation import main
+    from gan_kd.commands.evaluate import main
 
     return main(argv)
 
 
 def detect(argv: list[str]) -> int:
     """find objects in images or a video with a params file: pictures and COCO results"""
-    from gan_kd.detect import main
+    from gan_kd.commands.detect import main
 
     return main(argv)
 
 
 def export(argv: list[str]) -> int:
     """write a params file's network for products: MXNet's symbol, ONNX, int8, and what each costs"""
-    from gan_kd.exporting import main
+    from gan_kd.commands.export import main
 
     return main(argv)
 
@@ -125,14 +125,14 @@ def report(argv: list[str]) -> int:
 
 def study(argv: list[str]) -> int:
     """train a matrix of recipes and seeds, resumable at any moment, and compare them"""
-    from gan_kd.study.command import main
+    from gan_kd.commands.study import main
 
     return main(argv)
 
 
 def status(argv: list[str]) -> int:
     """list runs: state, stage, epoch, best mAP, time left"""
-    from gan_kd.status import main
+    from gan_kd.commands.status import main
 
     return main(argv)
 
@@ -149,7 +149,7 @@ def recipes(argv: list[str]) -> int:
 
 def doctor(argv: list[str]) -> int:
     """tell what this machine has, and what is wrong"""
-    from gan_kd.doctor import main
+    from gan_kd.commands.doctor import main
 
     _parser("doctor", doctor).parse_args(argv)
     return main()
@@ -195,7 +195,7 @@ class _Version(argparse.Action):
     """Asks Git for the commit only where it is to be printed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from gan_kd.version import version
+        from gan_kd.system.version import version
 
         print(version())
         parser.exit()

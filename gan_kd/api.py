@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 
 from gan_kd import compat
-from gan_kd.console import screen
+from gan_kd.commands.evaluate import recipe_of_run
 from gan_kd.errors import UsageError
-from gan_kd.evaluation import recipe_of_run
 from gan_kd.recipe import Recipe
 from gan_kd.recipe import load as load_recipe
+from gan_kd.system.console import screen
 
 if TYPE_CHECKING:
     from gluoncv.model_zoo.ssd import SSD
 
-    from gan_kd.engine.evaluate import Evaluation
-    from gan_kd.models.extractor import Extractor
-    from gan_kd.models.head import SSDHead
-    from gan_kd.models.ssd import Detector
+    from gan_kd.detectors.ssd.extractor import Extractor
+    from gan_kd.detectors.ssd.head import SSDHead
+    from gan_kd.detectors.ssd.network import Detector
+    from gan_kd.evaluation.evaluate import Evaluation
 
 AnyRecipe = Union[str, Path, Recipe]  # a shipped name, a .yaml file, or the recipe itself
 
@@ -86,7 +86,7 @@ def load(params: str | Path, recipe: AnyRecipe | None = None) -> TrainedDetector
     recipe: needed where no best.json lies beside the file to say what it holds, as for GluonCV's own files.
     """
     compat.set_default_threads()
-    from gan_kd.engine.saved import load_detector
+    from gan_kd.detectors.saved import load_detector
 
     path = Path(params).expanduser()
     network, about = load_detector(path, None if recipe is None else load_recipe(recipe))
@@ -98,7 +98,7 @@ def split(detector: TrainedDetector | SSD) -> tuple[Extractor, SSDHead]:
 
     Nothing is copied (paper, algorithm, step 1). UsageError where adapters lie between the two.
     """
-    from gan_kd.models import ssd
+    from gan_kd.detectors.ssd import network as ssd
 
     if not isinstance(detector, TrainedDetector):
         return ssd.split(detector)
@@ -129,8 +129,8 @@ def distill(
     if not asked.trains("distilled"):
         raise UsageError(f"recipe {asked.name} trains no distilled student")
     compat.set_default_threads(asked.train.num_workers)
-    from gan_kd.engine.run import train
-    from gan_kd.stop import StopSignal
+    from gan_kd.system.stop import StopSignal
+    from gan_kd.training.run import train
 
     with screen(), StopSignal() as stop:
         train(asked, Path(save_prefix), resume, stop)
@@ -145,10 +145,10 @@ def evaluate(detector: TrainedDetector, recipe: AnyRecipe | None = None, overrid
     asked = load_recipe(recipe_of_run(detector.params) if recipe is None else recipe, overrides)
     compat.set_default_threads(asked.train.num_workers)
     from gan_kd.data.dataset import open_split
-    from gan_kd.engine.contexts import open_contexts
-    from gan_kd.engine.evaluate import evaluate
-    from gan_kd.engine.saved import require_classes
-    from gan_kd.models.ssd import join
+    from gan_kd.detectors.saved import require_classes
+    from gan_kd.detectors.ssd.network import join
+    from gan_kd.evaluation.evaluate import evaluate
+    from gan_kd.gluon.contexts import open_contexts
 
     contexts, dataset = open_contexts(asked.train.contexts), open_split(asked.data, "val")
     require_classes(detector.params, detector.about, dataset.classes)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from gan_kd.benchmark.main import main
+from scripts.timings.main import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gan_kd.errors import UserError
 from gan_kd.report import page
-from gan_kd.report.comparisons import comparisons
 from gan_kd.report.run import read_run
 from gan_kd.study.load import load
+from gan_kd.study.report.comparisons import comparisons
 
 
 def last_map(folder: Path) -> float | None:

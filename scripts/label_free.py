@@ -33,17 +33,18 @@ from mxnet import autograd, nd
 from gan_kd.data.check import preflight
 from gan_kd.data.loader import Loader, TrainBatch
 from gan_kd.data.transforms import TrainTransform
+from gan_kd.detectors.ssd.loss import MultiBoxLoss
 from gan_kd.distill.base import Maps, Outputs, Seen, leaves
 from gan_kd.distill.cosine_attention import similarity
-from gan_kd.engine.folder import commit, machine
-from gan_kd.engine.loss import MultiBoxLoss
-from gan_kd.engine.networks import build_distillers, build_student, build_teacher
-from gan_kd.engine.optim import Optimisation, Position
-from gan_kd.engine.step import Networks, Step
 from gan_kd.errors import UsageError, UserError
-from gan_kd.files import write_json
+from gan_kd.gluon.optim import Optimisation, Position
 from gan_kd.recipe import FeatureImitation, Gan, Optimizer, OutputImitation, Recipe, Schedule, Stage, load, recipe_hash
-from gan_kd.report import labelfree
+from gan_kd.study.report import labelfree
+from gan_kd.system.files import write_json
+from gan_kd.system.machine import machine
+from gan_kd.system.version import commit
+from gan_kd.training.networks import build_distillers, build_student, build_teacher
+from gan_kd.training.step import Networks, Step
 
 HELD_OUT = 64  # images
 EVERY = 20  # steps between measurements

@@ -127,7 +127,7 @@ if ! finished packages "$(fingerprint "${files[@]}")"; then
   if [ "$build" = gpu ] && [ -z "$driver" ]; then # as in an image built for other machines
     say "MXNet's GPU build is not tried: it loads only where the NVIDIA driver is"
   else
-    problem=$($venv/bin/python -c 'import sys; from gan_kd.doctor import import_problem; sys.exit(import_problem())' 2>&1) ||
+    problem=$($venv/bin/python -c 'import sys; from gan_kd.commands.doctor import import_problem; sys.exit(import_problem())' 2>&1) ||
       fail "${problem:-MXNet does not load: exit code $?}"
   fi
   fingerprint "${files[@]}" >$state/packages

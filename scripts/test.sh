@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The environment, the linters and every test. Arguments go to pytest: bash scripts/test.sh tests/models -k adapter
+# The environment, the linters and every test. Arguments go to pytest: bash scripts/test.sh tests/detectors -k adapter
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

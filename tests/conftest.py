@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 # One thread a process: these networks are too small to gain from more. OpenMP reads it when MXNet is loaded; a
@@ -29,3 +30,11 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("real images and weights (../shared) are not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def check_gradients() -> Callable[..., None]:
+    """check(block, inputs): the gradients of a block equal central differences, see `tests.gradients.check`."""
+    from tests.gradients import check
+
+    return check

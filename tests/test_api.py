@@ -13,7 +13,7 @@ from gan_kd.api import TrainedDetector, distill, evaluate, export, load, split
 from gan_kd.data import demo
 from gan_kd.data.dataset import open_split
 from gan_kd.data.images import read
-from gan_kd.engine.saved import build_detector, save_detector
+from gan_kd.detectors.saved import build_detector, save_detector
 from gan_kd.errors import UsageError
 from gan_kd.recipe import load as load_recipe
 
@@ -103,7 +103,7 @@ def test_head_and_extractor_give_the_detections(params):
 
 
 def test_a_gluoncv_network_is_split():
-    from gan_kd.models import zoo
+    from gan_kd.detectors.ssd import zoo
 
     net = zoo.build("mobilenet0.25", SIZE, ["cat"])
     extractor, head = split(net)

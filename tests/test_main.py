@@ -16,7 +16,7 @@ import pytest
 
 from gan_kd import __version__
 from gan_kd.__main__ import COMMANDS, main
-from gan_kd.console import RESULT, no_bar, screen
+from gan_kd.system.console import RESULT, no_bar, screen
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -82,7 +82,7 @@ def test_help_imports_neither_mxnet_nor_numpy():
     code = "import sys; from gan_kd.__main__ import main\ntry: main(['--help'])\nfinally: print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     modules = done.stdout.splitlines()[-1]
-    assert "'gan_kd.console'" in modules
+    assert "'gan_kd.system.console'" in modules
     assert not any(f"'{name}'" in modules for name in ("mxnet", "numpy", "yaml", "tqdm"))
 
 
@@ -106,7 +106,7 @@ def test_a_copy_inside_of_another_repository_knows_no_commit(tmp_path):
     author = ["-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run(["git", "-C", tmp_path, "add", "other"], check=True)
     subprocess.run(["git", "-C", tmp_path, *author, "commit", "-qm", "other"], check=True)
-    code = "from gan_kd.version import version; print(version())"
+    code = "from gan_kd.system.version import version; print(version())"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "lib", env={"PATH": os.environ["PATH"]},
                           capture_output=True, text=True)  # fmt: skip
     assert done.stdout.strip() == __version__

@@ -14,7 +14,7 @@ from typing import Any
 from gan_kd.data.images import verified_size
 from gan_kd.data.record import SPLITS_BY_FLAG, Flaw, Labels, Object, Problem, Reading, record_of
 from gan_kd.errors import UsageError
-from gan_kd.untrusted import file_within, read_json
+from gan_kd.system.untrusted import file_within, read_json
 
 CLASSES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",

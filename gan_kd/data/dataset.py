@@ -19,12 +19,12 @@ from typing import Any, Callable, TypeVar, Union
 import numpy as np
 from tqdm import tqdm
 
-from gan_kd.console import no_bar
 from gan_kd.data import coco, demo, images, voc
 from gan_kd.data.record import Labels, Problem, Record, plain
 from gan_kd.errors import UsageError
 from gan_kd.recipe import Data
-from gan_kd.untrusted import SMALL, read_bytes
+from gan_kd.system.console import no_bar
+from gan_kd.system.untrusted import SMALL, read_bytes
 
 log = logging.getLogger("gan_kd")
 _MOST_CLASSES = 2000  # OpenImages has 601, LVIS 1,203; more cost gigabytes of class predictors

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from gan_kd.errors import RunError, UsageError
-from gan_kd.untrusted import read_json
+from gan_kd.system.untrusted import read_json
 
 CLASSES = ("circle", "square", "star", "triangle")
 _POLYGONS = {"circle": (72, [0.9]), "square": (4, [1.0]), "star": (10, [1.0, 0.45]), "triangle": (3, [1.0])}

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from gan_kd.console import as_asked, no_bar
 from gan_kd.errors import RunError
+from gan_kd.system.console import as_asked, no_bar
 
 log = logging.getLogger("gan_kd")
 _TIMEOUT = 10.0  # seconds without an answer

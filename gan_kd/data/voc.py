@@ -14,7 +14,7 @@ from xml.parsers import expat
 from gan_kd.data.images import SUFFIXES, verified_size
 from gan_kd.data.record import SPLITS_BY_FLAG, Flaw, Labels, Object, Problem, Reading, record_of
 from gan_kd.errors import UsageError
-from gan_kd.untrusted import file_within, read_bytes
+from gan_kd.system.untrusted import file_within, read_bytes
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",

@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from gan_kd.errors import RunError, UserError
-from gan_kd.stop import SIGNALS
+from gan_kd.system.stop import SIGNALS
 
 log = logging.getLogger("gan_kd")
 _SLOTS = 3  # batches in memory: the one in use, and two that the workers fill meanwhile

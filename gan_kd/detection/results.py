@@ -10,7 +10,7 @@ import numpy as np
 
 from gan_kd.data import coco
 from gan_kd.errors import RunError
-from gan_kd.strict_json import dumps
+from gan_kd.system.strict_json import dumps
 
 RESULTS, IMAGES = "detections.json", "images.json"
 _LEFT_OUT = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}  # of 1 to 90: COCO's 80 categories have the other numbers

@@ -15,17 +15,17 @@ import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
-from gan_kd.console import no_bar
 from gan_kd.data import images
 from gan_kd.data.files import find_images, open_images, without_objects
 from gan_kd.data.transforms import ValTransform
 from gan_kd.detection.pictures import draw
 from gan_kd.detection.results import RESULTS, Results
-from gan_kd.engine.contexts import open_contexts, split
-from gan_kd.engine.evaluate import detect_all, detect_rows, in_image
-from gan_kd.engine.saved import load_detector
+from gan_kd.detectors.saved import load_detector
+from gan_kd.detectors.ssd.network import Detector
 from gan_kd.errors import RunError, UsageError
-from gan_kd.models.ssd import Detector
+from gan_kd.evaluation.evaluate import detect_all, detect_rows, in_image
+from gan_kd.gluon.contexts import open_contexts, split
+from gan_kd.system.console import no_bar
 
 _FRAMES_PER_S = 25.0  # of a video that does not tell
 

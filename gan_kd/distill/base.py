@@ -10,7 +10,7 @@ import mxnet as mx
 from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
-from gan_kd.engine.optim import Position
+from gan_kd.gluon.optim import Position
 
 Maps = list[NDArray]
 

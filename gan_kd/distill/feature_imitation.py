@@ -12,7 +12,7 @@ from mxnet.ndarray import NDArray
 
 from gan_kd.distill.base import Distiller, Seen
 from gan_kd.distill.standard import Standard
-from gan_kd.engine.optim import Position
+from gan_kd.gluon.optim import Position
 from gan_kd.recipe import FeatureImitation as Config
 
 

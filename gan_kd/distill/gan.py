@@ -16,14 +16,14 @@ from mxnet.ndarray import NDArray
 
 from gan_kd.distill.base import Distiller, Maps, Seen, leaves, slopes
 from gan_kd.distill.ceiling import gap_warnings
+from gan_kd.distill.discriminator import Critic, DNet, RealAndFake
 from gan_kd.distill.limits import Spectral, penalise
 from gan_kd.distill.standard import Standard
-from gan_kd.engine.arrays import prefixed, set_values, statistics_kept, stripped, values
-from gan_kd.engine.cluster import here
-from gan_kd.engine.contexts import full
-from gan_kd.engine.optim import Optimisation, Position
-from gan_kd.models.discriminator import Critic, DNet, RealAndFake
-from gan_kd.models.sync_bn import on_devices, summed
+from gan_kd.distributed.cluster import here
+from gan_kd.gluon.arrays import prefixed, set_values, statistics_kept, stripped, values
+from gan_kd.gluon.contexts import full
+from gan_kd.gluon.optim import Optimisation, Position
+from gan_kd.gluon.sync_bn import on_devices, summed
 from gan_kd.recipe import Gan
 
 # What scores are multiplied with on the way back to the maps, and their gradients divided by: in float16 those of one
@@ -63,7 +63,7 @@ class GanDistiller(Distiller):
         self.dnet = DNet(inputs, sizes, config.width, config.norm, config.kind, config.match > 0)
         self.dnet.initialize(ctx=list(contexts))
         self.critics = RealAndFake(self.dnet)
-        self.critics.hybridize(static_alloc=True)  # and with it D-Net; as in engine/step.py
+        self.critics.hybridize(static_alloc=True)  # and with it D-Net; as in training/step.py
         self._score = on_devices(self.dnet, len(channels), sync_bn)
         self._score_both = on_devices(self.critics, 2 * len(channels), sync_bn)
         named = self.dnet._collect_params_with_prefix()

@@ -11,7 +11,7 @@ from mxnet.gluon import nn
 from mxnet.ndarray import NDArray
 
 from gan_kd.distill.base import Maps
-from gan_kd.models.discriminator import Critic, DNet
+from gan_kd.distill.discriminator import Critic, DNet
 
 
 class Spectral:
@@ -129,7 +129,5 @@ def _transposed(layer: nn.Conv2D, slope: NDArray, shape: Sequence[int]) -> NDArr
         slope = slope.reshape((slope.shape[0], slope.shape[1], slope.shape[2] * stride, -1))
     weight = nd.flip(layer.weight.data(slope.context).swapaxes(0, 1), axis=(2, 3))
     border = side - 1 - pad
-    found = nd.Convolution(
-        slope, weight, kernel=(side, side), pad=(border, border), num_filter=shape[1], no_bias=True
-    )
+    found = nd.Convolution(slope, weight, kernel=(side, side), pad=(border, border), num_filter=shape[1], no_bias=True)
     return found[:, :, : shape[2], : shape[3]]

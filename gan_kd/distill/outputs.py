@@ -12,8 +12,8 @@ from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
 from gan_kd.distill.base import Distiller, Seen
-from gan_kd.engine.cluster import here
-from gan_kd.models.sync_bn import summed
+from gan_kd.distributed.cluster import here
+from gan_kd.gluon.sync_bn import summed
 from gan_kd.recipe import OutputImitation as Config
 
 

@@ -8,8 +8,8 @@ from mxnet import nd
 from mxnet.ndarray import NDArray
 
 from gan_kd.distill.base import Maps, Seen
-from gan_kd.engine.cluster import here
-from gan_kd.models.sync_bn import summed
+from gan_kd.distributed.cluster import here
+from gan_kd.gluon.sync_bn import summed
 
 #: The teacher's statistics are those of so many batches, the first ones.
 BATCHES = 12

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import mxnet as mx
 import numpy as np
 
+from gan_kd.detectors.ssd.network import Detector
 from gan_kd.errors import RunError
 from gan_kd.export import onnx
 from gan_kd.export.mxnet import Predictions
-from gan_kd.models.ssd import Detector
 
 SAME = 0.99  # least share of detections that both give: of two nearly equal scores either may come first, and survive
 _BATCH = 10

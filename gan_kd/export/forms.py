@@ -11,19 +11,19 @@ import mxnet as mx
 import numpy as np
 from mxnet.ndarray import NDArray
 
-from gan_kd.engine.evaluate import Detect, detect_rows
+from gan_kd.detectors.ssd.network import Detector
+from gan_kd.evaluation.evaluate import Detect, detect_rows
 from gan_kd.export import int8 as integers
 from gan_kd.export import mxnet as symbol
 from gan_kd.export import onnx as onnx_files
-from gan_kd.models import macs as cost
-from gan_kd.models.ssd import Detector
+from gan_kd.gluon import macs as cost
 
 BATCH = 8  # images of a timed pass
 
 
 @dataclass(frozen=True)
 class Form:
-    """A network as files. `size`: side of its input, px. `parameters`, `macs`: as of `models.macs.count`.
+    """A network as files. `size`: side of its input, px. `parameters`, `macs`: as of `gluon.macs.count`.
 
     run: a forward pass of BATCH images, done when it returns. detect: for the mAP; None where it gives no detections.
     """

@@ -12,8 +12,8 @@ import os
 import mxnet as mx
 import numpy as np
 
+from gan_kd.detectors.ssd.network import Detector
 from gan_kd.export.mxnet import Decoded, Graph, Predictions, quiet, trace
-from gan_kd.models.ssd import Detector
 
 _BATCH = 16
 

@@ -12,9 +12,9 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, SymbolBlock
 
+from gan_kd.detectors.ssd.head import SSDDecoder
+from gan_kd.detectors.ssd.network import Detector
 from gan_kd.errors import RunError
-from gan_kd.models.head import SSDDecoder
-from gan_kd.models.ssd import Detector
 
 INPUT = "data"
 

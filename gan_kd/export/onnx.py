@@ -19,8 +19,8 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from gan_kd.data.transforms import MEAN, STD
+from gan_kd.detectors.ssd.network import Detector
 from gan_kd.export.mxnet import INPUT, Predictions, trace
-from gan_kd.models.ssd import Detector
 
 OPSET, IR_VERSION = 13, 8  # IR 8 belongs to the releases that brought opset 13 into use
 _END = np.iinfo(np.int64).max

@@ -15,14 +15,15 @@ import numpy as np
 
 from gan_kd.data.dataset import DetectionDataset, open_split
 from gan_kd.data.transforms import MEAN, STD
-from gan_kd.engine import evaluate
-from gan_kd.engine.folder import commit, machine
-from gan_kd.engine.saved import load_detector, require_classes
+from gan_kd.detectors.saved import load_detector, require_classes
 from gan_kd.errors import RunError, UsageError
+from gan_kd.evaluation import evaluate
 from gan_kd.export import compare, forms, sources, table
 from gan_kd.export.mxnet import INPUT
-from gan_kd.files import write_json
 from gan_kd.recipe import Recipe
+from gan_kd.system.files import write_json
+from gan_kd.system.machine import machine
+from gan_kd.system.version import commit
 
 CHECKED = 50  # images at most on which ONNX and MXNet are compared
 CALIBRATION = 128  # images at most that int8's ranges are taken from: all of them are in memory

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gan_kd.benchmark.timing import in_turn, ratios
 from gan_kd.export.forms import BATCH, Form
 from gan_kd.report.page import Block, Code, Table, Text
+from gan_kd.system.timing import in_turn, ratios
 
 ROUNDS = 31  # timed passes
 

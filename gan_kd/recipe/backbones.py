@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Their taps are found by stride (gan_kd/models/taps.py); squeezenet has no map of stride 32 and needs taps.
+# Their taps are found by stride (gan_kd/detectors/taps.py); squeezenet has no map of stride 32 and needs taps.
 BY_STRIDE = (
     "resnet34_v1", "resnet101_v1", "resnet152_v1", "resnet18_v2", "resnet34_v2", "resnet50_v2", "resnet18_v1b",
     "resnet50_v1b", "resnet101_v1b", "resnet152_v1b", "resnet50_v1c", "resnet101_v1c", "resnet152_v1c",

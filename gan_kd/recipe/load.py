@@ -14,7 +14,7 @@ from gan_kd.errors import UsageError
 from gan_kd.recipe.check import check
 from gan_kd.recipe.convert import build, nearest, to_yaml
 from gan_kd.recipe.schema import Recipe
-from gan_kd.untrusted import read_bytes
+from gan_kd.system.untrusted import read_bytes
 
 SHIPPED = Path(__file__).resolve().parents[1] / "recipes"
 _LARGEST = 200_000  # bytes; a recipe with every knob has 4 kB, and PyYAML reads about 0.1 MB a second

@@ -48,7 +48,7 @@ def choose(run: Run, photos: bool) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 def decode(rows: Sequence[str]) -> np.ndarray:
-    """Rows of hexadecimal cells (gan_kd.engine.attention) as float32 (side, side), 0 to 1."""
+    """Rows of hexadecimal cells (gan_kd.evaluation.attention) as float32 (side, side), 0 to 1."""
     return np.array([list(bytes.fromhex(row)) for row in rows], np.float32) / 255
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from gan_kd.errors import UsageError
 from gan_kd.recipe.load import from_dict, read
 from gan_kd.recipe.words import method_in_words, network_in_words
-from gan_kd.untrusted import parse_json, read_bytes, read_json
+from gan_kd.system.untrusted import parse_json, read_bytes, read_json
 
 _LARGEST = 500_000_000  # bytes of a JSON file of a run
 NETWORKS = ("teacher", "baseline", "control", "distilled")

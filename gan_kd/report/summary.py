@@ -19,8 +19,7 @@ REMARK = (
 
 
 def make_summary(folders: Sequence[Path], linked: Sequence[Path], out: Path) -> Path:
-    """Write the summary of the runs in `folders` into `out`, each linked to a file of its own; path of its report.html.
-    """
+    """Write the summary of the runs in `folders` into `out`, each linked to a file of its own; its path."""
     from gan_kd.report import plots
 
     runs = [read_run(folder) for folder in folders]

@@ -10,7 +10,7 @@ from gan_kd.recipe import Recipe, changes
 from gan_kd.recipe import load as load_recipe
 from gan_kd.recipe.load import find
 from gan_kd.report.run import Run, read_run
-from gan_kd.shell import from_here
+from gan_kd.system.shell import from_here
 
 #: In the folder of a trial that diverged, with the sentence that the run ended with.
 DIVERGED = "diverged.txt"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from gan_kd.errors import UsageError
 from gan_kd.recipe.convert import nearest
-from gan_kd.shell import from_here
 from gan_kd.study.job import Job, make_job
 from gan_kd.study.load import load, sets
 from gan_kd.study.schema import Study
 from gan_kd.study.search import SearchRuns, make_search
+from gan_kd.system.shell import from_here
 
 #: Label of the run that trains the study's teacher.
 TEACHER = "teacher"

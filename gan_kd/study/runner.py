@@ -13,10 +13,10 @@ from typing import TextIO
 
 from gan_kd.errors import Diverged, RunError, UsageError
 from gan_kd.report.report import make_report
-from gan_kd.stop import SIGNALS, Stopped, leave_terminal
 from gan_kd.study.job import DIVERGED, Job
 from gan_kd.study.plan import Plan
 from gan_kd.study.process import Process
+from gan_kd.system.stop import SIGNALS, Stopped, leave_terminal
 
 _POLL = 0.2  # s between looks at the runs
 _GRACE = 5.0  # s that the runs of a killed study have to end

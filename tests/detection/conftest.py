@@ -5,7 +5,7 @@ from __future__ import annotations
 import mxnet as mx
 import pytest
 
-from gan_kd.engine.saved import build_detector, save_detector
+from gan_kd.detectors.saved import build_detector, save_detector
 
 CLASSES = ["circle", "square", "star", "triangle"]
 

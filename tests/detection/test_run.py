@@ -15,10 +15,10 @@ from pycocotools.coco import COCO
 from tqdm import tqdm
 
 from gan_kd.__main__ import main as command
+from gan_kd.commands.detect import main
 from gan_kd.data import demo, images
 from gan_kd.data.transforms import ValTransform
-from gan_kd.detect import main
-from gan_kd.engine.saved import load_detector
+from gan_kd.detectors.saved import load_detector
 from gan_kd.errors import RunError, UsageError
 
 POST_NMS = 7  # detections an image at most: suppression travels with the weights

@@ -6,10 +6,10 @@ import pytest
 from mxnet import autograd
 
 from gan_kd.distill.base import Seen
+from gan_kd.distill.discriminator import DNet
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.distill.limits import Spectral, input_gradient, penalise
-from gan_kd.engine.optim import Position
-from gan_kd.models.discriminator import DNet
+from gan_kd.gluon.optim import Position
 from gan_kd.recipe import Gan, Optimizer
 
 CHANNELS, SIZES, BATCH = [8, 6, 4], [6, 3, 1], 4

@@ -7,7 +7,7 @@ from mxnet import autograd
 
 from gan_kd.distill.base import Seen
 from gan_kd.distill.feature_imitation import FeatureImitation
-from gan_kd.engine.optim import Position
+from gan_kd.gluon.optim import Position
 from gan_kd.recipe import FeatureImitation as Config
 
 SHAPES = [(3, 8, 6, 6), (3, 5, 2, 2), (3, 4, 1, 1)]

@@ -8,7 +8,7 @@ from mxnet import autograd
 from gan_kd.distill.base import Seen
 from gan_kd.distill.ceiling import ceiling, gap_warnings
 from gan_kd.distill.gan import GanDistiller
-from gan_kd.engine.optim import Position
+from gan_kd.gluon.optim import Position
 from gan_kd.recipe import Gan, Optimizer
 
 CHANNELS, SIZES, BATCH = [8, 6, 4], [8, 4, 1], 4

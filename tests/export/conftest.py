@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gan_kd.data import demo
-from gan_kd.engine.saved import build_detector, load_detector, save_detector
+from gan_kd.detectors.saved import build_detector, load_detector, save_detector
 from gan_kd.export import sources
 from gan_kd.export.run import export
 

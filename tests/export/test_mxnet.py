@@ -9,7 +9,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gan_kd.engine.saved import build_detector
+from gan_kd.detectors.saved import build_detector
 from gan_kd.errors import RunError
 from gan_kd.export import mxnet as symbol
 

@@ -9,12 +9,12 @@ import sys
 import mxnet as mx
 import pytest
 
+from gan_kd.commands.export import main
 from gan_kd.data.dataset import open_split
-from gan_kd.engine.evaluate import evaluate
 from gan_kd.errors import RunError, UsageError
+from gan_kd.evaluation.evaluate import evaluate
 from gan_kd.export.run import export
-from gan_kd.exporting import main
-from gan_kd.models import macs
+from gan_kd.gluon import macs
 from gan_kd.recipe import from_dict
 
 STUDENT = "distilled mobilenet0.25"

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_kd.engine.folder import commit, machine
+from gan_kd.system.machine import machine
+from gan_kd.system.version import commit
 from tests.fuzz.child import BARE_MOST, SEED
 from tests.fuzz.harness import LIMIT, ROOT, Outcome, work_through
 from tests.fuzz.kinds import KINDS
@@ -20,7 +21,7 @@ PAGE = ROOT / "results" / "robustness.md"
 SLOW, LARGE = 30.0, 1.0
 
 CHANGED = """\
-- **.params, checkpoints**: `gan_kd/models/params_file.py` reads the headers and holds each size against what is left of
+- **.params, checkpoints**: `gan_kd/gluon/params_file.py` reads the headers and holds each size against what is left of
   the file before MXNet sees it. Sparse arrays, unknown types and devices, axes or sides that cannot be, names twice or
   not printable, and bytes behind the end are refused. No pickle is read anywhere: optimiser states are arrays.
 - **JSON**: files are regular and of a bounded size, nesting is bounded, and what is used is checked for its type.

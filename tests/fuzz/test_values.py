@@ -16,7 +16,7 @@ from gan_kd.recipe import from_dict, load, to_yaml
 from gan_kd.recipe.convert import build
 from gan_kd.recipe.load import parse_override
 from gan_kd.study.schema import Study
-from gan_kd.untrusted import file_within
+from gan_kd.system.untrusted import file_within
 
 EXAMPLES = 150  # of each test, the same ones at every call
 SETTINGS = settings(

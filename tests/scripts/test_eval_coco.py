@@ -16,12 +16,12 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from gan_kd.commands.evaluate import main
 from gan_kd.data.dataset import class_names
-from gan_kd.engine.networks import build_student, describe
-from gan_kd.engine.saved import load_detector, save_detector
+from gan_kd.detectors.saved import load_detector, save_detector
 from gan_kd.errors import UserError
-from gan_kd.evaluation import main
 from gan_kd.recipe import load
+from gan_kd.training.networks import build_student, describe
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 128

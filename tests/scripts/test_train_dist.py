@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.test_run import SMALL, assert_same, in_the_middle_of, records, results, run_folder
 from tests.scripts.test_train_rows import copy, start
+from tests.training.test_run import SMALL, assert_same, in_the_middle_of, records, results, run_folder
 
 __all__ = ["copy"]  # a fixture
 

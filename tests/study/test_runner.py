@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from gan_kd.errors import UsageError
-from gan_kd.shell import command_line
 from gan_kd.study.runner import _shares
+from gan_kd.system.shell import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 300

@@ -11,18 +11,18 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gan_kd.engine.evaluate import check_finite
-from gan_kd.engine.logs import NotFinite
-from gan_kd.engine.run import _Run
-from gan_kd.engine.train import Progress
+from gan_kd.commands.study import main
 from gan_kd.errors import Diverged, RunError, UsageError
-from gan_kd.metrics import checked_detections
+from gan_kd.evaluation.evaluate import check_finite
+from gan_kd.evaluation.metrics import checked_detections
 from gan_kd.recipe import to_yaml
-from gan_kd.study.command import main
 from gan_kd.study.job import DIVERGED, Job
 from gan_kd.study.load import sets
 from gan_kd.study.plan import Plan, check_inputs, make_plan
 from gan_kd.study.runner import _Runner, _Stop
+from gan_kd.training.logs import NotFinite
+from gan_kd.training.run import _Run
+from gan_kd.training.stage import Progress
 
 SEARCH = """
 search:

@@ -1,0 +1,1 @@
+"""Detectors: each family in its room, and what families share."""

@@ -1,0 +1,1 @@
+"""SSD: extractor, head, loss and the networks of GluonCV's zoo."""

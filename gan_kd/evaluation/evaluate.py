@@ -1,0 +1,290 @@
+"""Evaluation: detections of every image of a split, their AP, and what a network costs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable
+
+import mxnet as mx
+import numpy as np
+from mxnet import nd
+from mxnet.ndarray import NDArray
+from tqdm import tqdm
+
+from gan_kd.data.dataset import DetectionDataset, Record, open_split
+from gan_kd.data.loader import Loader, worker_policy
+from gan_kd.data.transforms import ValTransform
+from gan_kd.data.workers import WorkerPolicy
+from gan_kd.detectors.saved import load_detector, require_classes, teacher_of
+from gan_kd.detectors.ssd.network import Detector
+from gan_kd.errors import Diverged, UsageError
+from gan_kd.evaluation.also import measures
+from gan_kd.evaluation.attention import attention_maps
+from gan_kd.evaluation.metrics import Result, checked_detections
+from gan_kd.evaluation.voc import VOCMetric
+from gan_kd.gluon import macs as cost
+from gan_kd.gluon.contexts import split
+from gan_kd.recipe import Eval, Recipe, recipe_hash
+from gan_kd.system.console import no_bar
+from gan_kd.system.machine import machine
+from gan_kd.system.memory import release_memory
+from gan_kd.system.version import commit
+
+SPEED_BATCH = 8  # images a pass for images_per_s
+SAMPLES = 12  # images of which eval.json keeps the detections
+EVERY = 3  # of these, one in three with its attention maps
+Detect = Callable[[NDArray], NDArray]  # images (N, 3, S, S) -> (N, K, 6) x0, y0, x1, y1, class, score
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """AP of a detector on a split, in percent, and its detections.
+
+    map, ap, summary: see `gan_kd.evaluation.metrics.Result`. detections: for each record of the split (K, 6) float32
+    x0, y0, x1, y1, class, score, in order of falling score, in pixels of the image as it is on disk.
+    """
+
+    map: float
+    ap: dict[str, float]
+    summary: dict[str, float]
+    detections: list[np.ndarray]
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return len(self.detections)
+
+
+def evaluate(
+    detector: Detector,
+    dataset: DetectionDataset,
+    contexts: Sequence[mx.Context],
+    eval_config: Eval,
+    size: int,
+    num_workers: int,
+    progress: bool = True,
+    policy: WorkerPolicy = WorkerPolicy(),  # noqa: B008  (immutable)
+) -> Evaluation:
+    """Run a detector, whose parameters are on `contexts`, over a split and count its AP.
+
+    size: side of the square network input, px. progress: show a bar. policy: for loader workers that fail. The
+    detector is compiled for this and not after it; whoever trains its parts compiles them again. Diverged where a
+    weight or a detection is nan or infinite.
+    """
+    check_finite(detector)
+    detector.hybridize(static_alloc=True)
+    detect = partial(detect_rows, detector)
+    result = measure(detect, dataset, contexts, eval_config, size, num_workers, progress, policy)
+    detector.hybridize(False)  # what it was compiled to would keep its memory while training goes on
+    release_memory()
+    return result
+
+
+def measure(
+    detect: Detect,
+    dataset: DetectionDataset,
+    contexts: Sequence[mx.Context],
+    eval_config: Eval,
+    size: int,
+    num_workers: int,
+    progress: bool = True,
+    policy: WorkerPolicy = WorkerPolicy(),  # noqa: B008  (immutable)
+) -> Evaluation:
+    """The same for anything that detects: `detect` as `detect_rows`, on the context of its images."""
+    found = []
+    hidden = no_bar() if progress else True
+    with tqdm(total=len(dataset), unit="image", desc="evaluating", disable=hidden, leave=False) as bar:
+        for index, rows in detect_all(detect, dataset, contexts, eval_config.batch_size, size, num_workers, policy):
+            record = dataset.records[index]
+            found.append(in_image(rows, record, size, len(dataset.classes)))
+            bar.update()
+    result = count(dataset, found, eval_config)
+    return Evaluation(result.map, result.ap, result.summary, found)
+
+
+def check_finite(detector: Detector) -> None:
+    """Diverged where a weight is nan or infinite: with scores of nan nothing is detected, and mAP is 0."""
+    for name, parameter in detector.weights().items():
+        if not np.isfinite(parameter.data(parameter.list_ctx()[0]).asnumpy()).all():
+            raise Diverged(f"the network's '{name}' holds nan or infinite values: its training diverged")
+
+
+def detect_all(
+    detect: Detect,
+    dataset: DetectionDataset,
+    contexts: Sequence[mx.Context],
+    batch_size: int,
+    size: int,
+    num_workers: int,
+    policy: WorkerPolicy = WorkerPolicy(),  # noqa: B008  (immutable)
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(index, (K, 6) x0, y0, x1, y1, class, score in input px) of each record in order; padding has class -1.
+
+    MXNet computes in the background: a batch is handed over before the one before it is waited for and read,
+    so that devices and the reading process do not wait for each other.
+    """
+
+    def read(outputs: list[NDArray], indices: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        return zip(indices.tolist(), np.concatenate([output.asnumpy() for output in outputs]))
+
+    pending: tuple[list[NDArray], np.ndarray] | None = None
+    with Loader(dataset, ValTransform(size), batch_size, num_workers, 0, train=False, policy=policy) as loader:
+        for batch in loader.epoch(0):
+            outputs = [detect(part) for part in split(batch.images, contexts) if len(part)]
+            if pending is not None:
+                yield from read(*pending)
+            pending = outputs, batch.indices
+    if pending is not None:
+        yield from read(*pending)
+
+
+def detect_rows(detector: Detector, images: NDArray) -> NDArray:
+    """(N, K, 6) x0, y0, x1, y1, class, score of images on one device: one array to copy, not three."""
+    ids, scores, boxes = detector(images)
+    return nd.concat(boxes, ids, scores, dim=2)
+
+
+def in_image(rows: np.ndarray, record: Record, size: int, num_classes: int) -> np.ndarray:
+    """Detections (K, 6) in input px -> those in use, in pixels of the image, cut off at its last ones.
+
+    AP is counted there, as the devkit does; GluonCV's script counts in input px, where the one pixel that VOC
+    adds to each side is of another size.
+    """
+    found = checked_detections(rows, num_classes, f"image {record.id}")
+    sides = np.tile([record.width, record.height], 2)
+    found[:, :4] = np.clip(found[:, :4] * (sides / size), 0, sides - 1)
+    return found.astype(np.float32)
+
+
+def count(dataset: DetectionDataset, detections: Sequence[np.ndarray], eval_config: Eval) -> Result:
+    """AP of the detections of all records (each as in `Evaluation`), by the recipe's metric."""
+    if eval_config.metric == "coco":
+        from gan_kd.evaluation.coco import COCOMetric
+
+        if len(dataset.annotations) != 1:
+            raise UsageError("eval.metric coco needs COCO data with one val split; set it to voc07 or voc10")
+        coco = COCOMetric(dataset.annotations[0], dataset.classes)
+        for record, found in zip(dataset.records, detections):
+            coco.update(record.id, found)
+        return coco.result()
+    voc = VOCMetric(dataset.classes, eval_config.iou, points11=eval_config.metric == "voc07")
+    for record, found in zip(dataset.records, detections):
+        voc.update(found, record.boxes, record.labels, record.difficult, f"image {record.id}")
+    return voc.result()
+
+
+def further(dataset: DetectionDataset, result: Evaluation, eval_config: Eval) -> dict[str, float | None]:
+    """Measures in percent of an evaluation's detections beside the recipe's metric, None for nan.
+
+    See `gan_kd.evaluation.also.measures`. With the metric coco "ap" alone, COCO's own, which is the mAP.
+    """
+    found = {"ap": result.map} if eval_config.metric == "coco" else measures(dataset, result.detections)
+    return {name: _number(value) for name, value in found.items()}
+
+
+def measure_speed(
+    detector: Detector, size: int, batch_size: int, context: mx.Context | None = None, passes: int = 7
+) -> float:
+    """Images per second of forward pass, decoding and suppression on one device, median of several passes.
+
+    The images are noise; loading and scaling are not counted. context: where the parameters are (None: the
+    CPU).
+    """
+    images = mx.nd.array(np.random.default_rng(0).standard_normal((batch_size, 3, size, size)), ctx=context or mx.cpu())
+    detector.hybridize(static_alloc=True)
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        detect_rows(detector, images).asnumpy()
+        return time.perf_counter() - start
+
+    seconds()  # the first pass compiles and allocates
+    return batch_size / statistics.median(seconds() for _ in range(passes))
+
+
+def evaluate_params(
+    recipe: Recipe,
+    params_path: Path,
+    contexts: Sequence[mx.Context],
+    dataset: DetectionDataset | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Measure the network in a params file on the recipe's val split: what eval.json holds, ready for JSON.
+
+    dataset: the val split, where it is open already. AP in percent, None for a class without ground truth;
+    boxes in pixels of the image. UsageError for a file that does not hold a network of the recipe, Diverged
+    where its training did.
+    """
+    detector, meta = load_detector(params_path, recipe)
+    if dataset is None:
+        dataset = open_split(recipe.data, "val")
+    require_classes(params_path, meta, dataset.classes)
+    parameters, macs = cost.count(detector, (1, 3, meta["size"], meta["size"]))
+    detector.collect_params().reset_ctx(list(contexts))
+    workers, policy = recipe.train.num_workers, worker_policy(recipe.train)
+    result = evaluate(detector, dataset, contexts, recipe.eval, meta["size"], workers, progress, policy)
+    return {
+        "network": meta["network"],
+        "params_file": str(params_path),
+        "sha256": meta["sha256"],
+        "metric": recipe.eval.metric,
+        "map": _number(result.map),
+        "ap": {name: _number(value) for name, value in result.ap.items()},
+        "summary": {name: _number(value) for name, value in result.summary.items()},
+        "also": further(dataset, result, recipe.eval),
+        "images": result.images,
+        "teacher": teacher_of(meta, recipe),
+        "distillers": meta.get("distillers"),
+        "recipe": recipe.name,
+        "recipe_hash": recipe_hash(recipe),
+        "commit": commit(),
+        "seed": meta.get("seed", recipe.train.seed),
+        "machine": machine(),
+        "contexts": [str(context) for context in contexts],
+        "parameters": parameters,
+        "macs": macs,
+        "images_per_s": measure_speed(detector, meta["size"], SPEED_BATCH, contexts[0]),
+        "speed_batch": SPEED_BATCH,
+        "samples": samples(detector, dataset, result.detections, meta["size"], contexts[0]),
+    }
+
+
+def samples(
+    detector: Detector,
+    dataset: DetectionDataset,
+    detections: Sequence[np.ndarray],
+    size: int,
+    context: mx.Context,
+    number: int = SAMPLES,
+    every: int = EVERY,
+) -> list[dict[str, Any]]:
+    """Images to look at, spread evenly over the split: ground truth, detections, and one in `every` with attention."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, number).round().astype(int)).tolist() if len(dataset) else []
+    found = []
+    for index in chosen:
+        record = dataset.records[index]
+        truth = np.column_stack((record.boxes, record.labels, record.difficult))
+        found.append(
+            {
+                "id": record.id,
+                "image": str(record.image),
+                "width": record.width,
+                "height": record.height,
+                "gt": truth.tolist(),
+                "detections": detections[index].astype(np.float64).round(3).tolist(),
+            }
+        )
+    for sample, maps in zip(found[::every], attention_maps(detector, dataset, chosen[::every], size, context)):
+        sample["attention"] = maps
+    return found
+
+
+def _number(value: float) -> float | None:
+    """JSON has no nan."""
+    return None if math.isnan(value) else value

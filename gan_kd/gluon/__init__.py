@@ -1,0 +1,1 @@
+"""What MXNet and Gluon lack; nothing here knows a detector."""

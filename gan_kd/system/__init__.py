@@ -1,0 +1,1 @@
+"""Files, signals, screens, memory and the machine: nothing here knows a network."""

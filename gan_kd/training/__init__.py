@@ -1,0 +1,1 @@
+"""Stages, steps, checkpoints and logs of a training."""

@@ -1,0 +1,226 @@
+"""What memory a recipe takes, estimated from the graphs of its networks before anything runs, and what is free.
+
+The factors were fitted to the peaks of short trainings on the CPU (tests/training/test_estimate.py has the comparison);
+on GPUs, whose kernels choose workspaces of their own, nothing was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import mxnet as mx
+from mxnet.gluon import Constant, HybridBlock
+
+from gan_kd.data import workers
+from gan_kd.detectors.adapters import Adapters, pair_maps
+from gan_kd.detectors.ssd import zoo
+from gan_kd.detectors.ssd.loss import MultiBoxLoss
+from gan_kd.detectors.ssd.network import split
+from gan_kd.distill.discriminator import DNet, RealAndFake
+from gan_kd.distributed.cluster import here
+from gan_kd.errors import UsageError
+from gan_kd.evaluation.evaluate import SPEED_BATCH
+from gan_kd.gluon.footprint import FLOAT, count
+from gan_kd.recipe import Optimizer, Recipe, Stage, Student, Teacher
+from gan_kd.system.memory import free_memory
+
+GB = 10**9
+_LIBRARIES = 400e6  # of a process with MXNet, GluonCV, OpenCV, what the heap does not give back, and the report
+_WORKER = 70e6  # of a loader's process, with NumPy and OpenCV
+# MXNet's plan of a graph does not fill every gap: its memory over what is kept for backward, over the gradients that
+# are alive at a time, and over what is alive in a pass without gradients.
+_KEPT, _GRADIENTS, _FORWARD = 1.2, 1.5, 2.0
+# Arrays of the compared maps' size that a distiller's own operators hold at a time; more for one that is not ours.
+_MAPS = {"gan": 6, "cosine_attention": 5, "feature_imitation": 5, "cwd": 5, "outputs": 0}
+_MAPS_OF_OTHERS = 8
+# Likewise arrays of the predictions' size, of the distiller that compares outputs.
+_OF_OUTPUTS = 8
+
+Parts = dict[str, float]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes of a stage by part: `device` on each of the devices, `host` in the training process and its workers."""
+
+    stage: str
+    devices: int
+    device: Parts
+    host: Parts
+
+    def main_memory(self) -> Parts:
+        """With CPU contexts, which share it."""
+        return {**{name: self.devices * size for name, size in self.device.items()}, **self.host}
+
+
+def in_words(parts: Mapping[str, float]) -> str:
+    """'teacher 0.9 GB, student 2.1, loader 0.6: 3.6 GB'."""
+    first, *others = [(name, size) for name, size in parts.items() if size]
+    listed = [f"{first[0]} {first[1] / GB:.1f} GB", *(f"{name} {size / GB:.1f}" for name, size in others)]
+    return f"{', '.join(listed)}: {sum(parts.values()) / GB:.1f} GB"
+
+
+def check_memory(recipe: Recipe, classes: Sequence[str], contexts: Sequence[mx.Context]) -> str:
+    """The estimate of the stage that takes most, in words. UsageError where it is more than what is free."""
+    if contexts[0].device_type == "cpu":
+        return _compare(recipe, classes, "main memory", free_memory(), Estimate.main_memory)
+    free = min(mx.context.gpu_memory_info(context.device_id)[0] for context in contexts)
+    on_gpu = _compare(recipe, classes, "each GPU's memory", free, lambda estimate: estimate.device)
+    return f"{on_gpu}; {_compare(recipe, classes, 'main memory', free_memory(), lambda estimate: estimate.host)}"
+
+
+def _compare(
+    recipe: Recipe, classes: Sequence[str], memory: str, free: float, parts: Callable[[Estimate], Parts]
+) -> str:
+    stages = estimates(recipe, classes)
+
+    def largest(batch_size: int) -> tuple[float, str]:
+        share = -(-batch_size // here().size)  # of this worker
+        worst = max((stage(share) for stage in stages), key=lambda estimate: sum(parts(estimate).values()))
+        return sum(parts(worst).values()), f"stage {worst.stage} takes about this of {memory}: {in_words(parts(worst))}"
+
+    batch, devices = recipe.train.batch_size, len(recipe.train.contexts)
+    needed, words = largest(batch)
+    if needed <= free:
+        return f"{words}, and {free / GB:.1f} GB are free" if math.isfinite(free) else words
+    while needed > free and batch >= 2 * devices:
+        batch //= 2
+        needed, _ = largest(batch)
+    way = f" ({batch} would take {needed / GB:.1f} GB)" if needed <= free else ""
+    raise UsageError(
+        f"{words}, but {free / GB:.1f} GB are free: lower --batch-size{way}, eval.batch_size, data.size or "
+        "distill.gan.width"
+    )
+
+
+def estimates(recipe: Recipe, classes: Sequence[str]) -> list[Callable[[int], Estimate]]:
+    """For each stage a function of the batch size. Networks are built as shapes alone, without values."""
+    teacher = _Network(recipe, recipe.teacher, classes) if recipe.needs_teacher else None
+    taught = recipe.trains("baseline", "control", "distilled")
+    student = _Network(recipe, recipe.student, classes) if taught else None
+    return [_Stage(recipe, name, stage, teacher, student) for name, stage in recipe.stages.items()]
+
+
+class _Network:
+    """An extractor and a head, and what images cost in them."""
+
+    def __init__(self, recipe: Recipe, network: Teacher | Student, classes: Sequence[str]) -> None:
+        net = zoo.assemble(network.backbone, recipe.data.size, classes, taps=network.taps)
+        self.extractor, self.head = split(net)
+        self.image = (1, 3, recipe.data.size, recipe.data.size)
+        self.maps = list(zip(self.extractor.channels, self.extractor.sizes))
+        self.outputs = len(classes) + 1
+        per_cell = [anchors.shape[-1] // 4 for anchors in self.head.allocated]
+        self.anchors = sum(n * side**2 for n, side in zip(per_cell, self.extractor.sizes))
+
+    def training(self, lender: _Network) -> float:
+        """Bytes of an image in a training step through the head of `lender`, adversary and adapters aside."""
+        anchors = lender.anchors
+        loss = [(1, anchors, lender.outputs), (1, anchors, 4), (1, anchors), (1, anchors, 4), (1,)]
+        parts = ((self.extractor, [self.image]), (lender.head, shapes(lender.maps)), (MultiBoxLoss(), loss))
+        return sum(_training(block, inputs) for block, inputs in parts)
+
+    def evaluation(self, lender: _Network) -> float:
+        """Bytes of an image in an evaluation: softmax, boxes and candidates are some copies of the predictions."""
+        decoder = 6 * FLOAT * lender.anchors * lender.outputs
+        return self.teaching() + _FORWARD * count(lender.head, shapes(lender.maps)).forward + decoder
+
+    def teaching(self) -> float:
+        """Bytes of an image in the extractor alone, without gradients."""
+        return _FORWARD * count(self.extractor, [self.image]).forward
+
+
+class _Stage:
+    """A stage as a function of the batch size."""
+
+    def __init__(
+        self, recipe: Recipe, name: str, stage: Stage, teacher: _Network | None, student: _Network | None
+    ) -> None:
+        trained = teacher if stage.trains == "teacher" else student
+        assert trained is not None
+        self.recipe, self.name, self.trained = recipe, name, trained
+        self.devices = len(recipe.train.contexts)
+        copies = self._copies(stage.optimizer)
+        taught = teacher is not None and stage.trains in ("control", "distilled")
+        lender = teacher if taught and recipe.distill.head != "own" else trained
+        assert lender is not None
+        weights = copies * (_weights(trained.extractor) + _weights(lender.head))
+        self.training = trained.training(lender) + 2 * self._sample()
+        self.evaluation = trained.evaluation(lender)
+        if stage.trains == "teacher":
+            self.weights = {"teacher": weights, "student": 0.0, "critic": 0.0}
+        else:
+            self.weights = {"teacher": 0.0, "student": weights, "critic": 0.0}
+        if teacher is not None and taught:
+            self._taught(stage, teacher, copies)
+
+    def _taught(self, stage: Stage, teacher: _Network, copies: float) -> None:
+        """Add the teacher, adapters and what the distillers do."""
+        pairs = pair_maps(self.trained.extractor, teacher.extractor)
+        own = [self.trained.maps[s] for s, _ in pairs]
+        compared = [teacher.maps[t] for _, t in pairs]
+        adapters = Adapters([channels for channels, _ in own], [channels for channels, _ in compared])
+        self.weights["student"] += copies * _weights(adapters)
+        # Its extractor is frozen; its head keeps gradients that nobody uses.
+        self.weights["teacher"] = _weights(teacher.extractor) + 2 * _weights(teacher.head)
+        self.evaluation = max(self.evaluation, teacher.evaluation(teacher))
+        if adapters.needed:
+            self.training += _training(adapters, shapes(own))
+        if not stage.distillers:
+            return
+        held = sum(_MAPS.get(name, _MAPS_OF_OTHERS) for name in stage.distillers)
+        self.training += teacher.teaching() + held * FLOAT * sum(c * side**2 for c, side in compared)
+        if "outputs" in stage.distillers:
+            # The teacher's head, and the copies of the predictions that softmax and the distances make.
+            head = _FORWARD * count(teacher.head, shapes(teacher.maps)).forward
+            self.training += head + _OF_OUTPUTS * FLOAT * teacher.anchors * (teacher.outputs + 4)
+        if "gan" in stage.distillers:
+            gan = self.recipe.distill.gan
+            seen = [(c * (2 if gan.condition == "teacher" else 1), side) for c, side in compared]
+            sides = [side for _, side in seen]
+            dnet = DNet([c for c, _ in seen], sides, gan.width, gan.norm, gan.kind, gan.match > 0)
+            self.weights["critic"] = self._copies(gan.optimizer) * _weights(dnet)
+            self.training += _training(RealAndFake(dnet), 2 * shapes(seen)) + _training(dnet, shapes(seen))
+
+    def __call__(self, batch_size: int) -> Estimate:
+        recipe = self.recipe
+        share, measured = (-(-batch // self.devices) for batch in (batch_size, recipe.eval.batch_size))
+        measured = max(measured, SPEED_BATCH)
+        activations = max(share * self.training, measured * self.evaluation)
+        slots = workers._SLOTS if recipe.train.num_workers else 1
+        batches = batch_size * self._sample() + recipe.eval.batch_size * FLOAT * math.prod(self.trained.image)
+        # While a network is measured the loader of training images stands by.
+        loader = slots * batches + 2 * recipe.train.num_workers * _WORKER
+        host = {"loader": loader, "libraries": _LIBRARIES}
+        return Estimate(self.name, self.devices, {**self.weights, "activations": activations}, host)
+
+    def _sample(self) -> float:
+        """Bytes of an image with its targets."""
+        return FLOAT * (math.prod(self.trained.image) + 5 * self.trained.anchors)
+
+    def _copies(self, optimizer: Optimizer) -> float:
+        """Bytes of what is trained over those of the weights: gradients, moments, and the kernels' layout of weights.
+
+        With several devices one sums their gradients up.
+        """
+        moments = 2 if optimizer.name == "adam" else int(optimizer.momentum > 0)
+        return 3 + moments + int(self.devices > 1)
+
+
+def shapes(maps: Sequence[tuple[int, int]]) -> list[Shape]:
+    """(channels, side) of each map -> shapes for one image."""
+    return [(1, channels, side, side) for channels, side in maps]
+
+
+def _training(block: HybridBlock, inputs: Sequence[Shape]) -> float:
+    found = count(block, inputs)
+    return _KEPT * found.kept + _GRADIENTS * found.forward
+
+
+def _weights(block: HybridBlock) -> float:
+    """Bytes of its parameters."""
+    parameters = block.collect_params().values()
+    return float(sum(FLOAT * math.prod(p.shape) for p in parameters if not isinstance(p, Constant)))

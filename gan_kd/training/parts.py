@@ -1,0 +1,36 @@
+"""What a stage under way is made of, as arrays by name: for checkpoints, and to compare workers."""
+
+from __future__ import annotations
+
+import mxnet as mx
+
+from gan_kd.distill.base import Distiller
+from gan_kd.gluon.arrays import prefixed, values
+from gan_kd.gluon.optim import Optimisation
+from gan_kd.training.step import Networks
+
+
+def arrays(networks: Networks, optimisation: Optimisation, distillers: list[Distiller]) -> dict[str, mx.nd.NDArray]:
+    """Everything in arrays that a stage under way is made of."""
+    found = prefixed("optimiser", optimisation.state())
+    for name, parameters in trained(networks).items():
+        found.update(prefixed(name, values(parameters)))
+    for distiller in distillers:
+        found.update(prefixed(distiller.name, distiller.state()))
+    return found
+
+
+def everything(networks: Networks, optimisation: Optimisation, distillers: list[Distiller]) -> dict[str, mx.nd.NDArray]:
+    """What `arrays` gives and the teacher, which is in no checkpoint."""
+    found = arrays(networks, optimisation, distillers)
+    if networks.teacher is not None:
+        found.update(prefixed("teacher", values(networks.teacher._collect_params_with_prefix())))
+    return found
+
+
+def trained(networks: Networks) -> dict[str, dict[str, mx.gluon.Parameter]]:
+    """The parameters of what a stage trains, by the name of the part."""
+    parts = {"detector": networks.detector.weights()}
+    if networks.bridge is not None:
+        parts["bridge"] = networks.bridge._collect_params_with_prefix()
+    return parts

@@ -1,0 +1,151 @@
+"""Images a second that one process makes ready for training: ours against GluonCV's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import mxnet as mx
+import numpy as np
+from gluoncv.data import VOCDetection
+from gluoncv.data.batchify import Stack, Tuple
+from gluoncv.data.transforms.presets.ssd import SSDDefaultTrainTransform
+
+from gan_kd.data import demo, images, voc
+from gan_kd.data.dataset import DetectionDataset
+from gan_kd.data.loader import Loader
+from gan_kd.data.record import Labels
+from gan_kd.data.transforms import Look, TrainTransform, render
+from gan_kd.detectors.ssd import zoo
+from gan_kd.detectors.ssd.network import split
+from gan_kd.system.timing import Result, in_turn, ratios
+
+PHOTOS = Path(__file__).resolve().parents[3] / "shared/data/voc12-animals/VOC2012"
+IMAGES = 64
+BATCH = 16
+_DRAWN_SIZE = 336  # px, the long side of PHOTOS'
+
+
+def run(rounds: int) -> list[Result]:
+    """loader_ratio_300 and loader_ratio_512: one process and one thread each, in turn, on the same files."""
+    with tempfile.TemporaryDirectory() as folder, _one_thread():
+        root, classes = PHOTOS, list(voc.CLASSES)
+        if not root.is_dir():
+            root, classes = Path(folder) / "drawn", list(demo.CLASSES)
+            demo.draw(root, IMAGES, 0, seed=0, size=_DRAWN_SIZE)
+        return [
+            _compare("loader_ratio_300", root, classes, "vgg16_atrous", 300, 10, rounds),
+            _compare("loader_ratio_512", root, classes, "mobilenet1.0", 512, 6, rounds),
+        ]
+
+
+def _compare(key: str, root: Path, classes: Sequence[str], backbone: str, size: int, aim: float, rounds: int) -> Result:
+    extractor, head = split(zoo.build(backbone, size, classes))
+    anchors = head.anchors(extractor.sizes)
+    dataset, transform = _dataset(root, classes), TrainTransform(size, anchors)
+    files = [np.fromfile(record.image, np.uint8) for record in dataset.records]
+    reductions = [_draw(dataset, transform, 0, index)[0].reduction for index in range(len(dataset))]
+    loader = Loader(dataset, transform, BATCH, num_workers=0, seed=0, train=True)
+    epochs = iter(range(rounds + 1))
+    seconds = in_turn(
+        {
+            "ours": lambda: [None for _ in loader.epoch(next(epochs))],
+            "GluonCV": partial(_read_all, _gluoncv(root, classes, size, anchors)),
+            "decode": lambda: [images.decode(file) for file in files],
+            "decode reduced": lambda: [images.decode(*each) for each in zip(files, reductions)],
+        },
+        rounds,
+    )
+    steps = _steps(dataset, transform, rounds)
+    speeds = {name: len(dataset) / float(np.median(each)) for name, each in seconds.items()}
+    larger = sum(3 * record.width * record.height for record in dataset.records) / sum(map(len, files))
+    share = {name: each / sum(steps.values()) for name, each in steps.items()}
+    photos = "VOC2012 photos" if root == PHOTOS else "drawn images"
+    return Result(
+        key,
+        f"images/s of our loader over GluonCV's, SSD{size} {backbone}, {len(dataset)} {photos} of {_DRAWN_SIZE} px",
+        ratios(seconds["GluonCV"], seconds["ours"]),
+        aim,
+        details={
+            "ours, images/s": speeds["ours"],
+            "GluonCV, images/s": speeds["GluonCV"],
+            "JPEG decoding alone, images/s": speeds["decode"],
+            "JPEG decoding alone at the scales that ours uses, images/s": speeds["decode reduced"],
+            **{f"ours, {name}, ms an image": each for name, each in steps.items()},
+        },
+        notes=[
+            f"One process, OpenCV without threads, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')} for "
+            "what MXNet calculates. Ours writes into the batch's memory: there is no step that copies.",
+            f"{np.mean(np.array(reductions) > 1):.0%} of the JPEGs are decoded at a half or less; decoding is "
+            f"{share['decode']:.0%} of our time and its floor.",
+            f"A packed cache of the files would save less than the {steps['read']:.2f} ms of opening and reading one, "
+            f"{share['read']:.0%} of our time, where the system has them in memory; one of decoded pixels at most "
+            f"{share['read'] + share['decode']:.0%}, for {larger:.0f} times the bytes. Neither is built.",
+        ],
+    )
+
+
+def _dataset(root: Path, classes: Sequence[str]) -> DetectionDataset:
+    labels, files = Labels(classes, report=False), voc.VOCSplit(root, "train")
+    readings = [files.read(item, labels) for item in files.items[:IMAGES]]
+    return DetectionDataset(classes, [reading.record for reading in readings if reading.record])
+
+
+def _gluoncv(root: Path, classes: Sequence[str], size: int, anchors: np.ndarray) -> mx.gluon.data.DataLoader:
+    """As in GluonCV's train_ssd.py, in this process."""
+    names = type("Named", (VOCDetection,), {"CLASSES": tuple(classes)})
+    transform = SSDDefaultTrainTransform(size, size, mx.nd.array(anchors[None]))
+    dataset = names(root=str(root.parent), splits=[(root.name, "train")]).take(IMAGES).transform(transform)
+    batchify = Tuple(Stack(), Stack(), Stack())
+    return mx.gluon.data.DataLoader(dataset, BATCH, True, batchify_fn=batchify, last_batch="rollover", num_workers=0)
+
+
+def _read_all(loader: mx.gluon.data.DataLoader) -> None:
+    for batch in loader:
+        for array in batch:
+            array.wait_to_read()
+
+
+def _draw(dataset: DetectionDataset, transform: TrainTransform, epoch: int, index: int) -> tuple[Look, np.ndarray]:
+    record, rng = dataset.records[index], np.random.default_rng([0, epoch, index + 1])
+    return transform.draw(dataset.label(index), record.width, record.height, rng, images.reducible(record.image))
+
+
+def _steps(dataset: DetectionDataset, transform: TrainTransform, epochs: int) -> dict[str, float]:
+    """Milliseconds of each step of ours an image, without the loader around them; medians of the epochs."""
+    pixels = np.empty((3, transform.size, transform.size), np.float32)
+    classes, offsets = transform.targets(np.zeros((0, 4)), np.zeros(0))
+    names = ("crop search and other draws", "read", "decode", "pixels", "targets")
+    seconds = np.zeros((epochs, len(names)))
+    for epoch in range(epochs):
+        for index, record in enumerate(dataset.records):
+            times = [time.perf_counter()]
+            look, label = _draw(dataset, transform, epoch, index)
+            times.append(time.perf_counter())
+            data = np.fromfile(record.image, np.uint8)
+            times.append(time.perf_counter())
+            image = images.decode(data, look.reduction)
+            times.append(time.perf_counter())
+            assert image is not None  # each was decoded before
+            render(image, look, pixels)
+            times.append(time.perf_counter())
+            transform.targets.write(label[:, :4], label[:, 4], classes, offsets)
+            times.append(time.perf_counter())
+            seconds[epoch] += np.diff(times)
+    return dict(zip(names, (1000 / len(dataset) * np.median(seconds, axis=0)).tolist()))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(0)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
