@@ -1,0 +1,72 @@
+"""A small GluonCV Faster R-CNN and images with objects, for the whole room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import mxnet as mx
+import numpy as np
+import pytest
+from gluoncv.model_zoo.rcnn.faster_rcnn.faster_rcnn import FasterRCNN
+
+from gan_kd.detectors.faster_rcnn import zoo
+from gan_kd.detectors.faster_rcnn.network import Extractor, Head, split
+from gan_kd.detectors.faster_rcnn.settings import Settings
+
+CLASSES = ["cat", "cow", "dog"]
+SMALL = Settings(
+    scales=(1, 2, 4),
+    rpn_channels=32,
+    rpn_min_size=4,
+    train_pre_nms=400,
+    train_post_nms=60,
+    test_pre_nms=200,
+    test_post_nms=40,
+    samples=16,
+    roi_size=4,
+    detections=30,
+)
+SIZE = (80, 112)  # px
+MOST = 5  # objects of an image, padded
+
+
+class Whole(NamedTuple):
+    """GluonCV's network and its parts, which share its parameters."""
+
+    net: FasterRCNN
+    extractor: Extractor
+    head: Head
+
+
+@pytest.fixture
+def small() -> Callable[..., Whole]:
+    """whole(settings, images): on mobilenet0.25, GluonCV's for that many images a device."""
+
+    def make(settings: Settings = SMALL, images: int = 1) -> Whole:
+        mx.random.seed(1)
+        layers = zoo.cut("mobilenet0.25")
+        numbers: dict[str, Any] = {**settings.of_gluoncv(), "per_device_batch_size": images, "max_num_gt": MOST}
+        net = FasterRCNN(layers.features, layers.top, CLASSES, **numbers)
+        extractor, head = split(net, settings, layers.channels)
+        zoo._set_shapes(extractor, head)
+        zoo._initialise(net.collect_params().values())
+        for parameter in net.collect_params(".*(gamma|var|beta|mean)").values():
+            parameter.set_data(parameter.data() + mx.nd.random.uniform(0, 0.2, parameter.shape))
+        for parameter in net.collect_params(".*(dense|rpn).*weight").values():  # or all scores are nearly equal
+            parameter.set_data(parameter.data() * 10)
+        return Whole(net, extractor, head)
+
+    return make
+
+
+def truth_of(images: int, seed: int = 0) -> np.ndarray:
+    """(images, MOST, 5): one to four objects of each, corners in px and class, padded with -1."""
+    rng = np.random.default_rng(seed)
+    truth = np.full((images, MOST, 5), -1, np.float32)
+    for rows in truth:
+        for row in rows[: rng.integers(1, MOST)]:
+            corner = rng.uniform(0, 40, 2)
+            row[:4] = np.concatenate([corner, corner + rng.uniform(15, 40, 2)])
+            row[4] = rng.integers(len(CLASSES))
+    return truth
