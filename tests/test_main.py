@@ -99,8 +99,8 @@ def test_a_copy_inside_of_another_repository_knows_no_commit(tmp_path):
     """As an environment that lies in some project's folder."""
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     package = tmp_path / "lib" / "gan_kd"
-    package.mkdir(parents=True)
-    for name in ("__init__.py", "version.py"):
+    (package / "system").mkdir(parents=True)
+    for name in ("__init__.py", "system/__init__.py", "system/version.py"):
         (package / name).write_text((ROOT / "gan_kd" / name).read_text())
     (tmp_path / "other").touch()
     author = ["-c", "user.name=a", "-c", "user.email=a@b"]
