@@ -1,0 +1,164 @@
+"""GFL's network: a backbone's maps, the feature pyramid and the head that all its levels share.
+
+The pyramid is that of FPN (Lin et al., arXiv 1612.03144) with two coarser levels on top; the head that of GFL (Li et
+al., arXiv 2006.04388), after ATSS (arXiv 1912.02424): one prior a cell, no centerness.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import mxnet as mx
+from gluoncv.model_zoo import get_model
+from mxnet.gluon import HybridBlock, nn
+
+from gan_kd.detectors.gfl.layers import GroupNorm, Scale
+from gan_kd.detectors.ssd.zoo import weights_file
+from gan_kd.errors import UsageError
+from gan_kd.gluon import weights
+from gan_kd.recipe.convert import nearest
+
+#: px of the input that a cell of each level P3..P7 stands for.
+STRIDES = (8, 16, 32, 64, 128)
+BACKBONES = (
+    *(f"mobilenet{width}" for width in ("0.25", "0.5", "0.75", "1.0")),
+    "mobilenetv2_1.0",
+    *(f"resnet{layers}_v1" for layers in (18, 34, 50, 101)),
+)
+#: Strides of the backbone's maps C3, C4, C5.
+TAPPED = STRIDES[:3]
+#: Probability of a class that a fresh head predicts everywhere (Lin et al., arXiv 1708.02002, section 4.1).
+_PRIOR = 0.01
+
+
+class Backbone(HybridBlock):
+    """Image (N,3,H,W) float32 -> C3, C4, C5: the last maps of strides 8, 16 and 32.
+
+    features: the `features` of a GluonCV MobileNet or ResNet v1, whose parameters keep their names in files, so that
+    ImageNet weights fit. channels: of the three maps.
+    """
+
+    def __init__(self, features: nn.HybridSequential) -> None:
+        super().__init__()
+        size = 2 * STRIDES[-1]
+        x, outputs = mx.sym.var("data"), []
+        for layer in features:
+            x = layer(x)
+            outputs.append(x)
+        graph = mx.sym.Group(outputs)
+        arguments, shapes, states = graph.infer_shape(data=(1, 3, size, size))
+        known = dict(zip(graph.list_arguments() + graph.list_auxiliary_states(), arguments + states))
+        for name, parameter in features.collect_params().items():
+            parameter.shape = known[name]
+        sides = [shape[2] if len(shape) == 4 else 0 for shape in shapes]
+        self.ends = [max(i for i, side in enumerate(sides) if side == size // stride) for stride in TAPPED]
+        self.channels = [shapes[end][1] for end in self.ends]
+        self.features = nn.HybridSequential(prefix="")
+        self.features.add(*list(features)[: self.ends[-1] + 1])
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        maps = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self.ends:
+                maps.append(x)
+        return maps
+
+
+def backbone(name: str, init: str = "random") -> Backbone:
+    """The backbone of a GluonCV network on the CPU.
+
+    init: 'random' (He; follows mx.random.seed), 'imagenet' (GluonCV's download), or the path of a .params file of the
+    network. Raises UsageError for an unknown name or a wrong file, RunError if a download fails.
+    """
+    if name not in BACKBONES:
+        raise UsageError(f"GFL has no backbone '{name}'{nearest(name, BACKBONES)}")
+    built = Backbone(get_model(name, pretrained=False).features)
+    built.initialize(mx.init.Xavier("gaussian", "in", 2))
+    if init != "random":
+        path, what = weights_file(name) if init == "imagenet" else init, f"the backbone {name}"
+        arrays = weights.read(path, what)
+        own = {key: array for key, array in arrays.items() if not key.startswith("output.")}
+        weights.assign(built._collect_params_with_prefix(), own, path, what)
+    return built
+
+
+class FPN(HybridBlock):
+    """C3, C4, C5 -> P3..P7, (N,width,H,W) each, the sides of a level half of those of the one before, rounded up.
+
+    channels: of C3, C4, C5. There is no activation anywhere, P6 and P7 included.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        with self.name_scope():
+            self.lateral = nn.HybridSequential()
+            self.output = nn.HybridSequential()
+            self.extra = nn.HybridSequential()
+            for count in channels:
+                self.lateral.add(nn.Conv2D(width, 1, in_channels=count))
+                self.output.add(nn.Conv2D(width, 3, padding=1, in_channels=width))
+            for _ in STRIDES[len(channels) :]:
+                self.extra.add(nn.Conv2D(width, 3, strides=2, padding=1, in_channels=width))
+
+    def hybrid_forward(self, F: Any, *maps: Any) -> Any:
+        merged = [lateral(x) for lateral, x in zip(self.lateral, maps)]
+        for fine in range(len(merged) - 2, -1, -1):
+            # Doubled, then cropped: a finer map with an odd side has one cell less.
+            doubled = F.UpSampling(merged[fine + 1], scale=2, sample_type="nearest")
+            merged[fine] = merged[fine] + F.slice_like(doubled, merged[fine], axes=(2, 3))
+        levels = [output(x) for output, x in zip(self.output, merged)]
+        for extra in self.extra:
+            levels.append(extra(levels[-1]))
+        return levels
+
+
+class GFLHead(HybridBlock):
+    """P3..P7 -> class logits (N,A,classes) and box logits (N,A,4 (reg_max + 1)), float32.
+
+    A priors, one a cell, level after level from P3, row after row. Classes are independent sigmoids, without a
+    background. Box logits are those of the distances to the left, top, right and bottom edge, one edge after the other:
+    a distribution over 0..reg_max strides each.
+
+    width: channels of the levels and of both towers. convolutions: in a tower. groups: of GroupNorm.
+    """
+
+    def __init__(
+        self, classes: int, width: int = 256, convolutions: int = 4, groups: int = 32, reg_max: int = 16
+    ) -> None:
+        super().__init__()
+        self.classes, self.reg_max = classes, reg_max
+        with self.name_scope():
+            self.class_tower = _tower(width, convolutions, groups)
+            self.box_tower = _tower(width, convolutions, groups)
+            start = mx.init.Constant(-math.log(1 / _PRIOR - 1))
+            self.class_logits = _convolution(classes, width, bias_initializer=start)
+            self.box_logits = _convolution(4 * (reg_max + 1), width)
+            self.scales = nn.HybridSequential()
+            for _ in STRIDES:
+                self.scales.add(Scale())
+
+    def hybrid_forward(self, F: Any, *levels: Any) -> Any:
+        classes = [self.class_logits(self.class_tower(x)) for x in levels]
+        boxes = [scale(self.box_logits(self.box_tower(x))) for scale, x in zip(self.scales, levels)]
+        return _rows(F, classes), _rows(F, boxes)
+
+
+def _convolution(channels: int, width: int, **settings: Any) -> nn.Conv2D:
+    return nn.Conv2D(channels, 3, padding=1, in_channels=width, weight_initializer=mx.init.Normal(0.01), **settings)
+
+
+def _tower(width: int, convolutions: int, groups: int) -> nn.HybridSequential:
+    tower = nn.HybridSequential()
+    with tower.name_scope():
+        for _ in range(convolutions):
+            tower.add(_convolution(width, width, use_bias=False), GroupNorm(width, groups), nn.Activation("relu"))
+    return tower
+
+
+def _rows(F: Any, maps: Sequence[Any]) -> Any:
+    """Maps (N,K,H,W) as one array (N,A,K)."""
+    rows = [F.transpose(x.reshape((0, 0, -1)), (0, 2, 1)) for x in maps]
+    return F.concat(*rows, dim=1)
