@@ -63,12 +63,13 @@ class TrainedDetector:
         import mxnet as mx
 
         from gan_kd.data.images import read
-        from gan_kd.data.transforms import ValTransform
+        from gan_kd.data.pixels import ValTransform
+        from gan_kd.data.sizes import Square
 
         if not images:
             return []
         pixels = [image if isinstance(image, np.ndarray) else read(Path(image)) for image in images]
-        inputs, scales = zip(*map(ValTransform(self.size), pixels))
+        inputs, scales = zip(*map(ValTransform(Square(self.size)), pixels))
         ids, scores, boxes = self.network(mx.nd.array(np.stack(inputs), ctx=self.network.head.contexts[0]))
         rows = mx.nd.concat(boxes, ids, scores, dim=2).asnumpy()
         found = []

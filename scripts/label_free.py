@@ -30,10 +30,11 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
 
+from gan_kd.data.batch import TrainBatch
 from gan_kd.data.check import preflight
-from gan_kd.data.loader import Loader, TrainBatch
-from gan_kd.data.transforms import TrainTransform
+from gan_kd.data.loader import Loader
 from gan_kd.detectors.ssd.loss import MultiBoxLoss
+from gan_kd.detectors.ssd.transform import SSDTrainTransform
 from gan_kd.distill.base import Maps, Outputs, Seen, leaves
 from gan_kd.distill.cosine_attention import similarity
 from gan_kd.errors import UsageError, UserError
@@ -196,10 +197,10 @@ def hold_out(recipe: Recipe, dataset: Any, networks: Networks) -> Held:
     """The first held-out images with their targets, as `augment: flip` shows them; the same for all methods."""
     anchors = networks.detector.head.anchors(networks.detector.extractor.sizes)
     images = min(HELD_OUT, len(dataset))
-    transform = TrainTransform(recipe.data.size, anchors, "flip")
+    transform = SSDTrainTransform(recipe.data.size, anchors, "flip")
     with Loader(dataset, transform, images, 0, 0, train=True) as loader:
         batch = next(loader.epoch(0))
-        arrays = [nd.array(array.copy()) for array in batch]
+        arrays = [nd.array(array.copy()) for array in (batch.images, *batch.targets)]
     assert networks.teacher is not None and networks.teacher_head is not None
     maps = networks.teacher(arrays[0])
     outputs = Outputs(*networks.teacher_head(*maps))
@@ -219,7 +220,7 @@ def measure_all(recipe: Recipe, names: Sequence[str], seeds: Sequence[int], step
             held = hold_out(recipe, val_set, step.networks)
             teacher = detection_loss(held.outputs, held)
             anchors = step.networks.detector.head.anchors(step.networks.detector.extractor.sizes)
-            transform = TrainTransform(recipe.data.size, anchors, recipe.data.augment)
+            transform = SSDTrainTransform(recipe.data.size, anchors, recipe.data.augment)
             with Loader(train_set, transform, recipe.train.batch_size, 0, seed, train=True) as loader:
                 found = run(step, method, steps, endless(loader), held)
             rows.append({"method": name, "seed": seed, **found})

@@ -23,8 +23,8 @@ from gan_kd import compat  # noqa: F401
 import mxnet as mx
 import numpy as np
 
+from gan_kd.data.batch import TrainBatch
 from gan_kd.data.dataset import open_split
-from gan_kd.data.loader import TrainBatch
 from gan_kd.detectors.saved import build_detector
 from gan_kd.evaluation.evaluate import evaluate
 from gan_kd.gluon.optim import Optimisation, Position
@@ -84,12 +84,15 @@ def new_batch(step: Step, seed: int, dtype: str = "float32", error: float = 0.0)
     rng = np.random.default_rng(seed)
     detector = step.networks.detector
     anchors = len(detector.head.anchors(detector.extractor.sizes))
-    arrays = (
-        rng.standard_normal((BATCH, 3, SIZE, SIZE)) * (1 + error),
-        np.where(rng.random((BATCH, anchors)) < 0.05, 1.0, 0.0),
-        rng.standard_normal((BATCH, anchors, 4)),
+    images, *targets = (
+        array.astype(dtype)
+        for array in (
+            rng.standard_normal((BATCH, 3, SIZE, SIZE)) * (1 + error),
+            np.where(rng.random((BATCH, anchors)) < 0.05, 1.0, 0.0),
+            rng.standard_normal((BATCH, anchors, 4)),
+        )
     )
-    return TrainBatch(*(array.astype(dtype) for array in arrays))
+    return TrainBatch(images, np.full((BATCH, 1, 5), -1, dtype), tuple(targets))
 
 
 def outcome(step: Step, dtype: str = "float32", steps: int = STEPS, error: float = 0.0) -> dict[str, list[np.ndarray]]:

@@ -91,7 +91,7 @@ def _steps(setup: Setup) -> dict[str, np.ndarray]:
     """Losses of every step, summed over devices and workers, and the parameters after the last."""
     import mxnet as mx
 
-    from gan_kd.data.loader import TrainBatch
+    from gan_kd.data.batch import TrainBatch
     from gan_kd.distill.gan import GanDistiller
     from gan_kd.distributed.cluster import here
     from gan_kd.gluon.optim import Optimisation, Position
@@ -122,7 +122,8 @@ def _steps(setup: Setup) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for done in range(STEPS):
         arrays = _batch(setup, anchors, done)
-        own = TrainBatch(*(np.array_split(array, here().size)[here().rank] for array in arrays))
+        images, *targets = (np.array_split(array, here().size)[here().rank] for array in arrays)
+        own = TrainBatch(images, np.full((len(images), 1, 5), -1, np.float32), tuple(targets))
         losses = (step if done else step.warm_up)(own, Position(done, STEPS, 1))
         shares = [sum(float(part.asscalar()) for part in parts) for parts in losses.values()]
         found[f"loss/{done}"] = np.array(here().total(shares))

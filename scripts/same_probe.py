@@ -8,11 +8,12 @@ both ways of calling it belong here.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,24 @@ def main() -> None:
     arguments.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def find(name: str) -> Any:
-    """The function or class of this name that a module of the package defines. LookupError where there is not one."""
+def find(name: str, older: str | None = None) -> Any:
+    """The function or class of this name that a module of the package defines. LookupError where there is not one.
+
+    older: its name in checkouts that do not have the other.
+    """
     root = Path(gan_kd.__file__).parent
-    defines = re.compile(rf"^(?:class|def) {name}\b", re.MULTILINE)
+    names = "|".join(filter(None, (name, older)))
+    defines = re.compile(rf"^(?:class|def) ({names})\b", re.MULTILINE)
     files = [file for file in sorted(root.rglob("*.py")) if defines.search(file.read_text(encoding="utf-8"))]
     if len(files) != 1:
         raise LookupError(f"{name} is defined in {len(files)} modules of {root}: name the one in scripts/same_probe.py")
-    module = ".".join(files[0].relative_to(root.parent).with_suffix("").parts)
-    return getattr(importlib.import_module(module), name)
+    module = importlib.import_module(".".join(files[0].relative_to(root.parent).with_suffix("").parts))
+    return getattr(module, name, None) or getattr(module, str(older))
+
+
+def _compared(batch: Any) -> Sequence[Any]:
+    """Images, classes and boxes; checkouts before batches carried the truth had these alone."""
+    return (batch.images, *batch.targets) if hasattr(batch, "targets") else batch
 
 
 def recipes(_: argparse.Namespace) -> Digests:
@@ -73,7 +83,7 @@ def data(arguments: argparse.Namespace) -> Digests:
 
 def batches(arguments: argparse.Namespace) -> Digests:
     """Two epochs of training batches with each augmentation, and the test split."""
-    loader, transform = find("Loader"), find("TrainTransform")
+    loader, transform = find("Loader"), find("SSDTrainTransform", "TrainTransform")
     for augment in ("flip", "ssd"):
         recipe, (train, val) = _drawn(arguments.root, augment)
         detector = find("build_detector")("mobilenet0.25", recipe.data.size, train.classes)
@@ -82,11 +92,14 @@ def batches(arguments: argparse.Namespace) -> Digests:
         yield f"{augment} anchors", _digest([anchors])
         with loader(train, drawn, 4, 0, recipe.train.seed, train=True) as epochs:
             for epoch in (0, 1):
-                made = [[array.copy() for array in batch] for batch in epochs.epoch(epoch)]
+                made = [[array.copy() for array in _compared(batch)] for batch in epochs.epoch(epoch)]
                 yield f"{augment} epoch {epoch} order", _digest([epochs.order(epoch)])
                 for what, arrays in zip(("images", "classes", "boxes"), zip(*made)):
                     yield f"{augment} epoch {epoch} {what}", _digest(arrays)
-    with loader(val, find("ValTransform")(recipe.data.size), 4, 0, 0, train=False) as epochs:
+    size = recipe.data.size
+    with contextlib.suppress(LookupError):  # until checkouts knew other inputs than squares
+        size = find("Square")(size)
+    with loader(val, find("ValTransform")(size), 4, 0, 0, train=False) as epochs:
         yield "test images", _digest([batch.images.copy() for batch in epochs.epoch(0)])
 
 

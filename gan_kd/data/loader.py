@@ -6,39 +6,17 @@ Which samples a batch holds and what the augmentations draw follow from (seed, e
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gan_kd.data.images import reducible
-from gan_kd.data.transforms import TrainTransform, ValTransform, render
-from gan_kd.data.workers import Pool, Slot, WorkerPolicy
+from gan_kd.data.batch import Array, Dataset, Sample, TrainBatch, Transform, ValBatch
+from gan_kd.data.sizes import Size
+from gan_kd.data.workers import Pool, Request, Slot, WorkerPolicy, memory_of, views
 from gan_kd.errors import RunError, UsageError, UserError
 from gan_kd.recipe import Train
 
-
-class TrainBatch(NamedTuple):
-    images: np.ndarray  # (B, 3, S, S) float32, normalised
-    cls_targets: np.ndarray  # (B, A) float32
-    box_targets: np.ndarray  # (B, A, 4) float32
-
-
-class ValBatch(NamedTuple):
-    images: np.ndarray  # (B, 3, S, S) float32, normalised
-    indices: np.ndarray  # (B,) int64, into the data set
-
-
-class Dataset(Protocol):
-    """What the loader needs of a data set: picklable, and of `records[i]` the file `image`, `width` and `height`."""
-
-    @property
-    def records(self) -> Sequence[Any]: ...
-
-    def __len__(self) -> int: ...
-
-    def image(self, index: int, reduction: int = 1, /) -> np.ndarray: ...
-
-    def label(self, index: int, /) -> np.ndarray: ...
+_IMAGE, _TRUTH, _EXTENT, _TARGETS = range(4)  # of a slot's arrays; the targets are the rest
 
 
 def worker_policy(train: Train) -> WorkerPolicy:
@@ -49,9 +27,9 @@ def worker_policy(train: Train) -> WorkerPolicy:
 class Loader:
     """Batches made by `num_workers` processes, or by this one if that is 0: slower, with full tracebacks.
 
-    For training the order is a permutation drawn from (seed, epoch) and a last incomplete batch is dropped;
-    for evaluation the order is the data set's and the last batch is shorter. Workers live until `close()`,
-    the end of the context or of the program, or garbage collection.
+    For training the order is a permutation drawn from (seed, epoch), grouped as the transform's sizes want it, and a
+    last incomplete batch is dropped; for evaluation the order is the data set's and the last batch is shorter. Workers
+    live until `close()`, the end of the context or of the program, or garbage collection.
 
     Raises UsageError where the images do not fill one training batch. Iterating raises RunError where an image cannot
     be prepared, WorkerFailure where a worker dies or hangs and the policy gives up; a UserError of the data set is
@@ -61,7 +39,7 @@ class Loader:
     def __init__(
         self,
         dataset: Dataset,
-        transform: TrainTransform | ValTransform,
+        transform: Transform,
         batch_size: int,
         num_workers: int,
         seed: int,
@@ -74,13 +52,17 @@ class Loader:
             raise UsageError(
                 f"the batch size is {batch_size}, but there are only {len(dataset)} training images: lower it"
             )
-        self._samples = _Samples(dataset, transform, seed)
+        self._shapes = np.array([(record.height, record.width) for record in dataset.records]).reshape(-1, 2)
+        most = max((len(dataset.label(index)) for index in range(len(dataset))), default=0) if train else 0
+        rows = -(-batch_size // share[1])
+        self._samples = _Samples(dataset, transform, seed, rows, most)
         self._size = batch_size
         self._train = train
         self._share = share
-        shapes = [(-(-batch_size // share[1]), *shape) for shape in self._samples.shapes]
-        self._pool = Pool(self._samples.write, shapes, num_workers, policy, self._samples.name) if num_workers else None
-        self._slot = [] if num_workers else [np.empty(shape, np.float32) for shape in shapes]
+        largest = transform.sizes.largest(self._shapes) if len(dataset) else (1, 1)
+        memory = memory_of(self._samples.layout(largest))
+        self._pool = Pool(self._samples, memory, num_workers, policy) if num_workers else None
+        self._memory = bytearray(0 if num_workers else memory)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -92,7 +74,8 @@ class Loader:
         samples = len(self._samples.dataset)
         if not self._train:
             return np.arange(samples)
-        drawn = np.random.default_rng([self._samples.seed, epoch]).permutation(samples)
+        rng = np.random.default_rng([self._samples.seed, epoch])
+        drawn = self._samples.transform.sizes.grouped(rng.permutation(samples), self._shapes, self._size, rng)
         return drawn[: len(self) * self._size]
 
     def images(self, epoch: int, batch: int) -> list[str]:
@@ -106,15 +89,17 @@ class Loader:
         One epoch runs at a time; an abandoned one needs no care, the next can be started.
         """
         order = self.order(epoch)
-        part, parts = self._share
-        batches = [
-            np.array_split(order[k * self._size : (k + 1) * self._size], parts)[part]
-            for k in range(start_batch, len(self))
+        requests = [
+            self._request(epoch, k, order[k * self._size : (k + 1) * self._size]) for k in range(start_batch, len(self))
         ]
-        slots = self._pool.fill(epoch, batches) if self._pool else self._fill(epoch, batches)
-        for indices, slot in zip(batches, slots):
-            arrays = [array[: len(indices)] for array in slot]
-            yield TrainBatch(*arrays) if self._train else ValBatch(arrays[0], indices)
+        slots = self._pool.fill(requests) if self._pool else self._fill(requests)
+        padded = self._samples.transform.sizes.padded
+        for request, slot in zip(requests, slots):
+            images, truth, extents, *targets = (array[: len(request.indices)] for array in slot)
+            if self._train:
+                yield TrainBatch(images, truth, tuple(targets), extents if padded else None)
+            else:
+                yield ValBatch(images, np.array(request.indices))
 
     def close(self) -> None:
         """Ends the workers; idempotent."""
@@ -127,50 +112,55 @@ class Loader:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _fill(self, epoch: int, batches: Sequence[np.ndarray]) -> Iterator[Slot]:
-        for indices in batches:
-            for row, index in enumerate(indices.tolist()):
-                self._samples.write(self._slot, row, epoch, index)
-            yield self._slot
+    def _request(self, epoch: int, number: int, whole: np.ndarray) -> Request:
+        """What is asked for of batch `number`: this loader's part, at the size of the whole."""
+        part, parts = self._share
+        size = self._samples.transform.sizes.of_batch(self._shapes[whole], (self._samples.seed, epoch, number))
+        return Request(epoch, size, np.array_split(whole, parts)[part].tolist())
+
+    def _fill(self, requests: Sequence[Request]) -> Iterator[Slot]:
+        for request in requests:
+            slot = views(self._memory, self._samples.layout(request.size))
+            for row, index in enumerate(request.indices):
+                self._samples.write(slot, row, request.epoch, index)
+            yield slot
 
 
 class _Samples(NamedTuple):
     """What turns an index into a row of a batch, in a worker or here."""
 
     dataset: Dataset
-    transform: TrainTransform | ValTransform
+    transform: Transform
     seed: int
+    rows: int  # of a slot
+    objects: int  # most of an image
 
-    @property
-    def shapes(self) -> list[tuple[int, ...]]:
-        """Shapes of a sample's arrays."""
-        image = (3, self.transform.size, self.transform.size)
-        if isinstance(self.transform, ValTransform):
-            return [image]
-        anchors = len(self.transform.targets)
-        return [image, (anchors,), (anchors, 4)]
+    def layout(self, size: Size) -> list[Array]:
+        """The arrays of a batch of this size."""
+        image = ((3, *size), np.float32)
+        arrays = [image, ((self.objects, 5), np.float32), ((2,), np.float32), *self.transform.arrays(*size)]
+        return [((self.rows, *shape), dtype) for shape, dtype in arrays]
 
     def name(self, index: int) -> str:
         """The file of a sample's image."""
         return str(self.dataset.records[index].image)
 
     def write(self, slot: Slot, row: int, epoch: int, index: int) -> None:
+        """Make sample `index` of an epoch a row of a batch."""
+        sample = Sample(self.dataset, index)
+        # index + 1, since [seed, epoch, 0] seeds like [seed, epoch], from which the order is drawn
+        rng = np.random.default_rng([self.seed, epoch, index + 1])
         try:
-            if isinstance(self.transform, ValTransform):
-                slot[0][row], _ = self.transform(self.dataset.image(index))
-            else:
-                self._write_train(slot, row, epoch, index, self.transform)
+            image = slot[_IMAGE][row]
+            objects = self.transform.write(sample, rng, image, [array[row] for array in slot[_TARGETS:]])
+            slot[_TRUTH][row] = -1
+            if objects is not None:
+                slot[_TRUTH][row, : len(objects)] = objects
+            if self.transform.sizes.padded:
+                shape = np.array([[sample.record.height, sample.record.width]])
+                slot[_EXTENT][row] = self.transform.sizes.extents(shape)[0]
         except UserError:
             raise
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
             raise RunError(f"{self.name(index)}: cannot be made ready for the network: {problem}") from error
-
-    def _write_train(self, slot: Slot, row: int, epoch: int, index: int, transform: TrainTransform) -> None:
-        # index + 1, since [seed, epoch, 0] seeds like [seed, epoch], from which the order is drawn
-        rng = np.random.default_rng([self.seed, epoch, index + 1])
-        record = self.dataset.records[index]
-        label = self.dataset.label(index)
-        look, label = transform.draw(label, record.width, record.height, rng, reducible(record.image))
-        render(self.dataset.image(index, look.reduction), look, slot[0][row])
-        transform.targets.write(label[:, :4], label[:, 4], slot[1][row], slot[2][row])

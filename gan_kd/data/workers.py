@@ -1,4 +1,4 @@
-"""Processes that fill batches of float32 arrays in shared memory.
+"""Processes that fill batches of arrays in shared memory.
 
 Workers are fresh Python processes, not forks: MXNet's OpenMP threads hang in a forked child. They import
 what the pickled task needs and nothing of the caller's script, so a script without a `__main__` guard works
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import mmap
 import os
 import pickle
@@ -22,22 +23,49 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing import Pipe, connection
-from typing import Callable, NamedTuple
+from typing import NamedTuple, Protocol, Union
 
 import cv2
 import numpy as np
 
+from gan_kd.data.batch import Array
+from gan_kd.data.sizes import Size
 from gan_kd.errors import RunError, UserError
 from gan_kd.system.stop import SIGNALS
 
 log = logging.getLogger("gan_kd")
 _SLOTS = 3  # batches in memory: the one in use, and two that the workers fill meanwhile
 
+_ALIGNED = 64  # bytes: where an array may begin
+
 Slot = list[np.ndarray]  # the arrays of one batch
-# (slot, row, epoch, index) -> None writes sample `index` into a row of the slot; raises UserError.
-Task = Callable[[Slot, int, int, int], None]
+Memory = Union[mmap.mmap, bytearray]
 _TRIES = 3  # workers that may fail one after another at the same share of a batch
 _NAMED = 3  # samples in a message
+
+
+class Request(NamedTuple):
+    """A batch to be made."""
+
+    epoch: int
+    size: Size
+    indices: list[int]
+
+
+class Task(Protocol):
+    """What makes batches: picklable, importable without the caller's script."""
+
+    def layout(self, size: Size) -> list[Array]:
+        """The arrays of a batch of this size."""
+        ...
+
+    def write(self, slot: Slot, row: int, epoch: int, index: int) -> None:
+        """Write sample `index` into a row of the slot; raises UserError."""
+        ...
+
+    def name(self, index: int) -> str:
+        """A sample in messages."""
+        ...
 
 
 class WorkerFailure(RunError):
@@ -57,26 +85,17 @@ class WorkerPolicy(NamedTuple):
 class Pool:
     """Workers that share each batch, every one making every n-th sample.
 
-    task: picklable, importable without the caller's script; shapes: of a batch's float32 arrays; name: of a sample,
-    for messages. Raises WorkerFailure where the policy wants no restart, or three workers fail at the same samples;
-    the pool is closed then.
+    memory: bytes of the largest batch, as of `memory_of`. Raises WorkerFailure where the policy wants no restart, or
+    three workers fail at the same samples; the pool is closed then.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        shapes: Sequence[tuple[int, ...]],
-        num_workers: int,
-        policy: WorkerPolicy,
-        name: Callable[[int], str],
-    ) -> None:
-        self._policy, self._name = policy, name
-        job = pickle.dumps((task, shapes))
-        offset = _SLOTS * sum(4 * int(np.prod(shape)) for shape in shapes)
+    def __init__(self, task: Task, memory: int, num_workers: int, policy: WorkerPolicy) -> None:
+        self._policy, self._task, self._each = policy, task, memory
+        job = pickle.dumps((task, memory))
+        offset = _SLOTS * memory
         file = _anonymous_file(offset + len(job))
-        memory = mmap.mmap(file, offset + len(job))
-        memory[offset:] = job
-        self._slots = _slots(memory, shapes)
+        self._memory = mmap.mmap(file, offset + len(job))
+        self._memory[offset:] = job
         self._workers: list[_Worker] = []
         self._start = partial(_start, file, offset)
         self.close = weakref.finalize(self, _stop, self._workers, file)  # also at the end of the program
@@ -86,8 +105,8 @@ class Pool:
         self._made = [0] * num_workers  # by each worker, its share of these
         self._run: object | None = None
 
-    def fill(self, epoch: int, batches: Sequence[np.ndarray]) -> Iterator[Slot]:
-        """For each batch of sample indices the slot that holds it, until the next one is asked for.
+    def fill(self, requests: Sequence[Request]) -> Iterator[Slot]:
+        """For each batch the slot that holds it, until the next one is asked for.
 
         The first UserError of a task is raised where its batch would have come.
         """
@@ -96,21 +115,21 @@ class Pool:
         self._run = run = object()
         self._await(self._asked)  # answers to an abandoned epoch, maybe errors, would be taken for this one's
         first = self._asked
-        for k in range(len(batches)):
-            while self._asked - first < min(k + _SLOTS, len(batches)):
-                self._ask((self._asked - first) % _SLOTS, epoch, batches[self._asked - first])
+        for k, request in enumerate(requests):
+            while self._asked - first < min(k + _SLOTS, len(requests)):
+                self._ask((self._asked - first) % _SLOTS, requests[self._asked - first])
             error = self._await(first + k + 1)
             if error:
                 raise error
-            yield self._slots[k % _SLOTS]
+            yield views(self._memory, self._task.layout(request.size), k % _SLOTS * self._each)
             if self._run is not run:
                 raise RuntimeError("this epoch ended when another was started")
 
-    def _ask(self, slot: int, epoch: int, indices: np.ndarray) -> None:
-        samples = list(enumerate(indices.tolist()))
+    def _ask(self, slot: int, request: Request) -> None:
+        samples = list(enumerate(request.indices))
         self._asked += 1
         for number, worker in enumerate(self._workers):
-            worker.shares.append((slot, epoch, samples[number :: len(self._workers)]))
+            worker.shares.append(_Share(slot, request.epoch, request.size, samples[number :: len(self._workers)]))
             with contextlib.suppress(OSError):  # it is dead, which `_await` finds
                 worker.pipe.send(worker.shares[-1])
 
@@ -159,12 +178,18 @@ class Pool:
 
     def _in_words(self, share: _Share) -> str:
         """The samples of a share by name, or some of them."""
-        names = [self._name(index) for _, index in share[2]]
+        names = [self._task.name(index) for _, index in share.samples]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         return (", ".join(names[:_NAMED]) or "no image") + more
 
 
-_Share = tuple[int, int, list[tuple[int, int]]]  # slot, epoch, (row, index) of each sample
+class _Share(NamedTuple):
+    """A worker's part of a batch."""
+
+    slot: int
+    epoch: int
+    size: Size
+    samples: list[tuple[int, int]]  # row, index
 
 
 class _Worker:
@@ -233,16 +258,24 @@ def _anonymous_file(size: int) -> int:
     return file
 
 
-def _slots(memory: mmap.mmap, shapes: Sequence[tuple[int, ...]]) -> list[Slot]:
-    """The arrays of all slots, one after another from the start of the memory."""
-    offset = 0
-    slots: list[Slot] = []
-    for _ in range(_SLOTS):
-        slots.append([])
-        for shape in shapes:
-            slots[-1].append(np.ndarray(shape, np.float32, memory, offset))
-            offset += slots[-1][-1].nbytes
-    return slots
+def memory_of(layout: Sequence[Array]) -> int:
+    """Bytes of a batch of these arrays."""
+    return sum(_bytes(array) for array in layout)
+
+
+def _bytes(array: Array) -> int:
+    """Of an array, up to where the next may begin."""
+    shape, dtype = array
+    return -(-math.prod(shape) * np.dtype(dtype).itemsize // _ALIGNED) * _ALIGNED
+
+
+def views(memory: Memory, layout: Sequence[Array], offset: int = 0) -> Slot:
+    """The arrays of a batch, one after another from this byte of the memory."""
+    slot: Slot = []
+    for shape, dtype in layout:
+        slot.append(np.ndarray(shape, dtype, memory, offset))
+        offset += _bytes((shape, dtype))
+    return slot
 
 
 def work(pipe_number: int, file: int, offset: int) -> None:
@@ -251,16 +284,16 @@ def work(pipe_number: int, file: int, offset: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     memory = mmap.mmap(file, 0)
-    task, shapes = pickle.loads(memory[offset:])
-    slots = _slots(memory, shapes)
+    task, each = pickle.loads(memory[offset:])
     pipe: connection.Connection = connection.Connection(pipe_number)
     try:
         while True:
-            slot, epoch, samples = pipe.recv()
+            share: _Share = pipe.recv()
+            slot = views(memory, task.layout(share.size), share.slot * each)
             error: UserError | None = None
             try:
-                for row, index in samples:
-                    task(slots[slot], row, epoch, index)
+                for row, index in share.samples:
+                    task.write(slot, row, share.epoch, index)
             except UserError as problem:
                 error = problem
             pipe.send(error)

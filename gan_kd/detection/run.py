@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from gan_kd.data import images
 from gan_kd.data.files import find_images, open_images, without_objects
-from gan_kd.data.transforms import ValTransform
+from gan_kd.data.pixels import ValTransform
+from gan_kd.data.sizes import Square
 from gan_kd.detection.pictures import draw
 from gan_kd.detection.results import RESULTS, Results
 from gan_kd.detectors.saved import load_detector
@@ -109,7 +110,7 @@ def _in_video(
     classes, size = detector.head.classes, detector.extractor.size
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # it says much of what is no video; we say it once
     video = cv2.VideoCapture(str(file))
-    transform, results, target = ValTransform(size), Results(classes), out / f"{file.stem}.mp4"
+    transform, results, target = ValTransform(Square(size)), Results(classes), out / f"{file.stem}.mp4"
     writer: cv2.VideoWriter | None = None
     total = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))) or None
     with tqdm(total=total, desc="detecting", unit="frame", leave=False, disable=no_bar()) as bar:

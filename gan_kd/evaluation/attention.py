@@ -8,7 +8,8 @@ import mxnet as mx
 import numpy as np
 
 from gan_kd.data.dataset import DetectionDataset
-from gan_kd.data.transforms import ValTransform
+from gan_kd.data.pixels import ValTransform
+from gan_kd.data.sizes import Square
 from gan_kd.detectors.ssd.network import Detector
 from gan_kd.distill.cosine_attention import attention
 
@@ -23,7 +24,7 @@ def attention_maps(
     A map is its rows from the top, a row its cells as two hexadecimal digits each: 255 times the cell's share of the
     largest one. size: side of the network input, px. context: where the parameters are.
     """
-    images = [ValTransform(size)(dataset.image(index))[0] for index in indices]
+    images = [ValTransform(Square(size))(dataset.image(index))[0] for index in indices]
     if not images:
         return []
     maps = detector.extractor(mx.nd.array(np.stack(images), ctx=context))

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from gan_kd.data.dataset import DetectionDataset, Record, open_split
 from gan_kd.data.loader import Loader, worker_policy
-from gan_kd.data.transforms import ValTransform
+from gan_kd.data.pixels import ValTransform
+from gan_kd.data.sizes import Square
 from gan_kd.data.workers import WorkerPolicy
 from gan_kd.detectors.saved import load_detector, require_classes, teacher_of
 from gan_kd.detectors.ssd.network import Detector
@@ -134,7 +135,7 @@ def detect_all(
         return zip(indices.tolist(), np.concatenate([output.asnumpy() for output in outputs]))
 
     pending: tuple[list[NDArray], np.ndarray] | None = None
-    with Loader(dataset, ValTransform(size), batch_size, num_workers, 0, train=False, policy=policy) as loader:
+    with Loader(dataset, ValTransform(Square(size)), batch_size, num_workers, 0, train=False, policy=policy) as loader:
         for batch in loader.epoch(0):
             outputs = [detect(part) for part in split(batch.images, contexts) if len(part)]
             if pending is not None:

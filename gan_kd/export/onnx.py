@@ -18,7 +18,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from gan_kd.data.transforms import MEAN, STD
+from gan_kd.data.pixels import MEAN, STD
 from gan_kd.detectors.ssd.network import Detector
 from gan_kd.export.mxnet import INPUT, Predictions, trace
 

@@ -14,7 +14,7 @@ import mxnet as mx
 import numpy as np
 
 from gan_kd.data.dataset import DetectionDataset, open_split
-from gan_kd.data.transforms import MEAN, STD
+from gan_kd.data.pixels import MEAN, STD
 from gan_kd.detectors.saved import load_detector, require_classes
 from gan_kd.errors import RunError, UsageError
 from gan_kd.evaluation import evaluate

@@ -12,7 +12,8 @@ from gan_kd.data import demo
 from gan_kd.data.dataset import DetectionDataset
 from gan_kd.data.files import find_images, open_images
 from gan_kd.data.loader import Loader
-from gan_kd.data.transforms import ValTransform
+from gan_kd.data.pixels import ValTransform
+from gan_kd.data.sizes import Square
 from gan_kd.errors import UsageError
 
 _BATCH = 32
@@ -30,7 +31,7 @@ def pixels(dataset: DetectionDataset, most: int, size: int) -> np.ndarray:
     """At most so many images, spread evenly over the data set, as the network takes them: (N,3,size,size) float32."""
     chosen = np.unique(np.linspace(0, len(dataset) - 1, most).round().astype(int))
     few = DetectionDataset(dataset.classes, [dataset.records[index] for index in chosen])
-    with Loader(few, ValTransform(size), _BATCH, num_workers=0, seed=0, train=False) as loader:
+    with Loader(few, ValTransform(Square(size)), _BATCH, num_workers=0, seed=0, train=False) as loader:
         return np.concatenate([batch.images.copy() for batch in loader.epoch(0)])
 
 

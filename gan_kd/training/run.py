@@ -14,9 +14,9 @@ import numpy as np
 
 from gan_kd.data.check import preflight
 from gan_kd.data.loader import Loader, worker_policy
-from gan_kd.data.transforms import TrainTransform
 from gan_kd.detectors.saved import known_sha256, load_detector, save_detector
 from gan_kd.detectors.ssd.network import Detector
+from gan_kd.detectors.ssd.transform import SSDTrainTransform
 from gan_kd.distill import custom
 from gan_kd.distributed.cluster import here
 from gan_kd.errors import Diverged, UsageError, all_of
@@ -188,7 +188,7 @@ class _Run:
         anchors = networks.detector.head.anchors(networks.detector.extractor.sizes)
         self.loader = Loader(
             self.train_set,
-            TrainTransform(self.recipe.data.size, anchors, self.recipe.data.augment),
+            SSDTrainTransform(self.recipe.data.size, anchors, self.recipe.data.augment),
             self.recipe.train.batch_size,
             self.recipe.train.num_workers,
             self.recipe.train.seed,

@@ -11,7 +11,8 @@ from typing import Any
 from mxnet.ndarray import NDArray
 from tqdm import tqdm
 
-from gan_kd.data.loader import Loader, TrainBatch
+from gan_kd.data.batch import TrainBatch
+from gan_kd.data.loader import Loader
 from gan_kd.data.workers import WorkerFailure
 from gan_kd.distributed.cluster import here
 from gan_kd.errors import Diverged, RunError

@@ -11,7 +11,7 @@ import numpy as np
 from mxnet import autograd, gluon, nd
 from mxnet.ndarray import NDArray
 
-from gan_kd.data.loader import TrainBatch
+from gan_kd.data.batch import TrainBatch
 from gan_kd.detectors.adapters import Adapters
 from gan_kd.detectors.ssd.extractor import Extractor
 from gan_kd.detectors.ssd.head import SSDHead
@@ -192,11 +192,10 @@ class Step:
     def _split(self, batch: TrainBatch) -> tuple[list[NDArray], list[tuple[NDArray, ...]], int]:
         """Images, and what the SSD loss compares with; one entry a device. And the samples of the whole batch."""
         # All copies first: on the CPU each waits until MXNet's queue is empty.
-        images, cls_targets, box_targets = [split(array, self.contexts) for array in batch]
+        images, cls_targets, box_targets = [split(array, self.contexts) for array in (batch.images, *batch.targets)]
         size, positives = _whole(batch)
-        scales = [
-            nd.array([scale_of(positives)], ctx=context, dtype=batch.cls_targets.dtype) for context in self.contexts
-        ]
+        dtype = batch.targets[0].dtype
+        scales = [nd.array([scale_of(positives)], ctx=context, dtype=dtype) for context in self.contexts]
         return images, list(zip(cls_targets, box_targets, scales)), size
 
     def _taught(self, images: NDArray) -> tuple[Maps, Outputs | None]:
@@ -274,7 +273,7 @@ def _added(named: dict[str, list[NDArray]]) -> list[NDArray]:
 
 def _whole(batch: TrainBatch) -> tuple[int, int]:
     """Samples and positive anchors of the whole batch, of which each worker has a part."""
-    size, positives = here().total([len(batch.images), np.count_nonzero(batch.cls_targets > 0)])
+    size, positives = here().total([len(batch.images), np.count_nonzero(batch.targets[0] > 0)])
     return int(size), int(positives)
 
 

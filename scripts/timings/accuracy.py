@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_kd import compat  # noqa: F401  (before MXNet)
-from gan_kd.data.loader import TrainBatch
+from gan_kd.data.batch import TrainBatch
 from gan_kd.recipe import Recipe, load
 from gan_kd.system.timing import Result
 
@@ -81,9 +81,9 @@ Batches = Callable[[int], Iterator[TrainBatch]]  # of an epoch
 def _ours(recipe: Recipe, anchors: np.ndarray) -> tuple[Batches, int]:
     from gan_kd.data.dataset import open_split
     from gan_kd.data.loader import Loader
-    from gan_kd.data.transforms import TrainTransform
+    from gan_kd.detectors.ssd.transform import SSDTrainTransform
 
-    dataset, transform = open_split(recipe.data, "train"), TrainTransform(recipe.data.size, anchors)
+    dataset, transform = open_split(recipe.data, "train"), SSDTrainTransform(recipe.data.size, anchors)
     loader = Loader(dataset, transform, recipe.train.batch_size, num_workers=0, seed=recipe.train.seed, train=True)
     return loader.epoch, len(loader)
 
@@ -109,7 +109,9 @@ def _gluoncv(recipe: Recipe, anchors: np.ndarray) -> tuple[Batches, int]:
     )
 
     def epoch(_: int) -> Iterator[TrainBatch]:
-        return (TrainBatch(*(part.asnumpy() for part in batch)) for batch in loader)
+        for batch in loader:
+            images, *targets = (part.asnumpy() for part in batch)
+            yield TrainBatch(images, np.full((len(images), 1, 5), -1, np.float32), tuple(targets))
 
     return epoch, len(loader)
 

@@ -161,7 +161,8 @@ def _ours(net: Any, root: Path, split: str, images: int) -> dict[str, float]:
 
     from gan_kd.data.dataset import DetectionDataset, open_split
     from gan_kd.data.loader import Loader
-    from gan_kd.data.transforms import ValTransform
+    from gan_kd.data.pixels import ValTransform
+    from gan_kd.data.sizes import Square
     from gan_kd.detectors.ssd.network import join
     from gan_kd.detectors.ssd.network import split as taken_apart
     from gan_kd.evaluation.evaluate import count, evaluate
@@ -178,7 +179,7 @@ def _ours(net: Any, root: Path, split: str, images: int) -> dict[str, float]:
     seconds = time.perf_counter() - start
 
     start = time.perf_counter()
-    with Loader(dataset, ValTransform(SIZE), BATCH, WORKERS, seed=0, train=False) as loader:
+    with Loader(dataset, ValTransform(Square(SIZE)), BATCH, WORKERS, seed=0, train=False) as loader:
         for _ in loader.epoch(0):
             pass
     loading = time.perf_counter() - start

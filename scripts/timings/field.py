@@ -20,7 +20,7 @@ from gluoncv.loss import SSDMultiBoxLoss
 from gluoncv.model_zoo.ssd import SSD
 from mxnet import autograd, gluon, nd
 
-from gan_kd.data.loader import TrainBatch
+from gan_kd.data.batch import TrainBatch
 from gan_kd.detectors.ssd import zoo
 from gan_kd.detectors.ssd.network import Detector, join, split
 from gan_kd.gluon.optim import Optimisation
@@ -147,7 +147,8 @@ def script_step(net: SSD, batch: TrainBatch) -> Callable[[], float]:
     net.hybridize(static_alloc=True, static_shape=True)
 
     def call() -> float:
-        images, *targets = [gluon.utils.split_and_load(nd.array(array), ctx_list=[CPU]) for array in batch]
+        arrays = (batch.images, *batch.targets)
+        images, *targets = [gluon.utils.split_and_load(nd.array(array), ctx_list=[CPU]) for array in arrays]
         with autograd.record():
             scores, offsets, _ = zip(*[net(x) for x in images])
             total, *parts = loss(scores, offsets, *targets)
@@ -205,7 +206,7 @@ def torch_process(detector: Detector, batch: TrainBatch, layout: str, folder: Pa
     """
     (folder / "graph.json").write_text(graph_of(detector).tojson())
     np.savez(folder / "weights.npz", **weights_of(detector))
-    np.savez(folder / "batch.npz", images=batch.images, classes=batch.cls_targets, boxes=batch.box_targets)
+    np.savez(folder / "batch.npz", images=batch.images, classes=batch.targets[0], boxes=batch.targets[1])
     with subprocess.Popen(
         [str(TORCH_PYTHON), "-m", "scripts.timings.torch_ssd", str(folder), str(threads()), layout],
         stdin=subprocess.PIPE,

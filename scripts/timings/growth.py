@@ -135,7 +135,7 @@ def measure(point: Setting, rounds: int, root: Path, split: str) -> dict[str, fl
     """Seconds of the fastest step of the student alone (no adversary), images/s, peak of resident memory in bytes."""
     import mxnet as mx
 
-    from gan_kd.data.loader import TrainBatch
+    from gan_kd.data.batch import TrainBatch
     from gan_kd.gluon.contexts import open_contexts
     from gan_kd.gluon.optim import Optimisation, Position
     from gan_kd.recipe import Data, Optimizer, Recipe, Schedule, Student
@@ -155,8 +155,11 @@ def measure(point: Setting, rounds: int, root: Path, split: str) -> dict[str, fl
         rng = np.random.default_rng(0)
         batch = TrainBatch(
             rng.standard_normal((point.batch, 3, point.size, point.size), dtype=np.float32),
-            (rng.random((point.batch, len(anchors))) < 0.01).astype(np.float32),
-            rng.standard_normal((point.batch, len(anchors), 4), dtype=np.float32),
+            np.full((point.batch, 1, 5), -1, np.float32),
+            (
+                (rng.random((point.batch, len(anchors))) < 0.01).astype(np.float32),
+                rng.standard_normal((point.batch, len(anchors), 4), dtype=np.float32),
+            ),
         )
         while True:
             yield batch
@@ -183,13 +186,13 @@ def _loaded(point: Setting, workers: int, anchors: np.ndarray, root: Path, split
     """Batches of the loader without end."""
     from gan_kd.data.dataset import DetectionDataset, open_split
     from gan_kd.data.loader import Loader
-    from gan_kd.data.transforms import TrainTransform
+    from gan_kd.detectors.ssd.transform import SSDTrainTransform
     from gan_kd.recipe import Data
 
     data = Data(dataset="folder", root=str(root), train=[split], classes="annotations")
     dataset = open_split(data, "train")
     few = DetectionDataset(dataset.classes, dataset.records[: 20 * point.batch])
-    with Loader(few, TrainTransform(point.size, anchors), point.batch, workers, seed=0, train=True) as loader:
+    with Loader(few, SSDTrainTransform(point.size, anchors), point.batch, workers, seed=0, train=True) as loader:
         epoch = 0
         while True:
             yield from loader.epoch(epoch)

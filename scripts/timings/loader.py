@@ -20,10 +20,11 @@ from gluoncv.data.transforms.presets.ssd import SSDDefaultTrainTransform
 from gan_kd.data import demo, images, voc
 from gan_kd.data.dataset import DetectionDataset
 from gan_kd.data.loader import Loader
+from gan_kd.data.pixels import Look, render
 from gan_kd.data.record import Labels
-from gan_kd.data.transforms import Look, TrainTransform, render
 from gan_kd.detectors.ssd import zoo
 from gan_kd.detectors.ssd.network import split
+from gan_kd.detectors.ssd.transform import SSDTrainTransform
 from gan_kd.system.timing import Result, in_turn, ratios
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared/data/voc12-animals/VOC2012"
@@ -48,7 +49,7 @@ def run(rounds: int) -> list[Result]:
 def _compare(key: str, root: Path, classes: Sequence[str], backbone: str, size: int, aim: float, rounds: int) -> Result:
     extractor, head = split(zoo.build(backbone, size, classes))
     anchors = head.anchors(extractor.sizes)
-    dataset, transform = _dataset(root, classes), TrainTransform(size, anchors)
+    dataset, transform = _dataset(root, classes), SSDTrainTransform(size, anchors)
     files = [np.fromfile(record.image, np.uint8) for record in dataset.records]
     reductions = [_draw(dataset, transform, 0, index)[0].reduction for index in range(len(dataset))]
     loader = Loader(dataset, transform, BATCH, num_workers=0, seed=0, train=True)
@@ -112,14 +113,14 @@ def _read_all(loader: mx.gluon.data.DataLoader) -> None:
             array.wait_to_read()
 
 
-def _draw(dataset: DetectionDataset, transform: TrainTransform, epoch: int, index: int) -> tuple[Look, np.ndarray]:
+def _draw(dataset: DetectionDataset, transform: SSDTrainTransform, epoch: int, index: int) -> tuple[Look, np.ndarray]:
     record, rng = dataset.records[index], np.random.default_rng([0, epoch, index + 1])
     return transform.draw(dataset.label(index), record.width, record.height, rng, images.reducible(record.image))
 
 
-def _steps(dataset: DetectionDataset, transform: TrainTransform, epochs: int) -> dict[str, float]:
+def _steps(dataset: DetectionDataset, transform: SSDTrainTransform, epochs: int) -> dict[str, float]:
     """Milliseconds of each step of ours an image, without the loader around them; medians of the epochs."""
-    pixels = np.empty((3, transform.size, transform.size), np.float32)
+    pixels = np.empty((3, transform.sizes.side, transform.sizes.side), np.float32)
     classes, offsets = transform.targets(np.zeros((0, 4)), np.zeros(0))
     names = ("crop search and other draws", "read", "decode", "pixels", "targets")
     seconds = np.zeros((epochs, len(names)))

@@ -48,7 +48,7 @@ def _samples(steps: int, every: int) -> dict[str, list[int]]:
 
     from gan_kd.data.dataset import open_split
     from gan_kd.data.loader import Loader
-    from gan_kd.data.transforms import TrainTransform
+    from gan_kd.detectors.ssd.transform import SSDTrainTransform
     from gan_kd.evaluation.evaluate import evaluate
     from gan_kd.gluon.optim import Optimisation, Position
     from gan_kd.recipe import Data, Distill, Eval, Gan, Optimizer, Recipe, Stage, Student, Teacher
@@ -77,7 +77,7 @@ def _samples(steps: int, every: int) -> dict[str, list[int]]:
         anchors = networks.detector.head.anchors(networks.detector.extractor.sizes)
         found: dict[str, list[int]] = {"step": [], "bytes": []}
         networks.hybridize()
-        with Loader(few, TrainTransform(SIZE, anchors), BATCH, WORKERS, seed=0, train=True) as loader:
+        with Loader(few, SSDTrainTransform(SIZE, anchors), BATCH, WORKERS, seed=0, train=True) as loader:
             for number, batch in zip(range(1, steps + 1), _endless(loader)):
                 step(batch, Position(number, steps, 1))
                 if number % every == 0:

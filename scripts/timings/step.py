@@ -16,7 +16,7 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
 
-from gan_kd.data.loader import TrainBatch
+from gan_kd.data.batch import TrainBatch
 from gan_kd.detectors.ssd.loss import MultiBoxLoss, positives_scale
 from gan_kd.distill.base import Seen
 from gan_kd.distill.discriminator import DNet
@@ -131,7 +131,8 @@ def random_batch(count: int, size: int, anchors: int) -> TrainBatch:
     rng = np.random.default_rng(0)
     images = rng.standard_normal((count, 3, size, size), "float32")
     classes = np.where(rng.random((count, anchors)) < 0.01, rng.integers(1, 21, (count, anchors)), 0)
-    return TrainBatch(images, classes.astype("float32"), rng.standard_normal((count, anchors, 4), "float32"))
+    targets = classes.astype("float32"), rng.standard_normal((count, anchors, 4), "float32")
+    return TrainBatch(images, np.full((count, 1, 5), -1, np.float32), targets)
 
 
 def costs(networks: Networks) -> dict[str, float]:
@@ -159,8 +160,8 @@ def literal_step(setting: _Setting, batch: TrainBatch) -> None:
     the student's (L_G has no term of the teacher; the algorithm's loop runs both), D scores real and fake maps in a
     pass each, and gradients flow to every weight that they reach.
     """
-    images, classes, boxes = (nd.array(array) for array in batch)
-    scale = nd.array([positives_scale(batch.cls_targets)])
+    images, classes, boxes = map(nd.array, (batch.images, *batch.targets))
+    scale = nd.array([positives_scale(batch.targets[0])])
     dnet, count = setting.gan.dnet, len(batch.images)
 
     teacher = setting.teacher_maps(images)

@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 
 from gan_kd.data import images
-from gan_kd.data.loader import Loader, TrainBatch
-from gan_kd.data.transforms import TrainTransform, ValTransform, render
+from gan_kd.data.loader import Loader
+from gan_kd.data.pixels import ValTransform, render
+from gan_kd.data.sizes import Bounded, Square
 from gan_kd.data.workers import WorkerFailure, WorkerPolicy
+from gan_kd.detectors.ssd.transform import SSDTrainTransform
 from gan_kd.errors import RunError, UsageError, UserError
 
 SIZE = 32
-TRAIN = TrainTransform(SIZE, np.array([[x, y, 12, 12] for x in (8, 16, 24) for y in (8, 16, 24)]))
+TRAIN = SSDTrainTransform(SIZE, np.array([[x, y, 12, 12] for x in (8, 16, 24) for y in (8, 16, 24)]))
 PHOTOS = 13
 
 
@@ -82,7 +84,11 @@ class Snooping(Photos):
 
 
 def copies(batches: object) -> list[list[np.ndarray]]:
-    return [[array.copy() for array in batch] for batch in batches]  # type: ignore[attr-defined]
+    """The arrays of each batch: of a TrainBatch images, truth and targets, of a ValBatch images and indices."""
+    return [
+        [array.copy() for array in (*batch[:2], *(batch[2] if len(batch) > 2 else ()))]
+        for batch in batches  # type: ignore[attr-defined]
+    ]
 
 
 def assert_equal(left: list[list[np.ndarray]], right: list[list[np.ndarray]]) -> None:
@@ -121,8 +127,41 @@ def test_training_batches_do_not_depend_on_workers(tmp_path: Path, num_workers: 
     assert_equal(copies(alone.epoch(2, start_batch=1)), expected[2][1:])
     assert len(photos.readers() - {os.getpid()}) == num_workers
     shapes = [array.shape for array in expected[0][0]]
-    assert shapes == [(4, 3, SIZE, SIZE), (4, 9), (4, 9, 4)]
+    assert shapes == [(4, 3, SIZE, SIZE), (4, 1, 5), (4, 9), (4, 9, 4)]
     assert all(array.dtype == np.float32 for array in expected[0][0])
+
+
+class Padded:
+    """The image in the upper left corner, and a target of the batch's size."""
+
+    sizes = Bounded(20, 32, 8)
+
+    def arrays(self, height: int, width: int) -> list[tuple[tuple[int, ...], type]]:
+        return [((height // 8, width // 8), np.int32)]
+
+    def write(self, sample, rng, image, targets):
+        ValTransform(self.sizes).write(sample, rng, image, targets)
+        targets[0][:] = rng.integers(0, 9, targets[0].shape)
+        return sample.label()[:, :5]
+
+
+def test_batches_of_different_sizes_do_not_depend_on_workers(tmp_path: Path) -> None:
+    photos = Photos(tmp_path)
+    for index in (0, 3, 4, 8, 9, 12):  # upright ones
+        photos.records[index].width, photos.records[index].height = 40, 80
+        cv2.imwrite(str(photos.records[index].image), np.full((80, 40, 3), 10 * index, np.uint8))
+    made = []
+    for workers in (0, 2):
+        with Loader(photos, Padded(), 2, workers, seed=1, train=True) as loader:
+            made.append([copies(loader.epoch(epoch)) for epoch in (0, 1)])
+            sizes = [(batch.images.shape[2:], batch.extents.tolist()) for batch in loader.epoch(0)]
+    for one, other in zip(*made):
+        assert_equal(one, other)
+    # 13 images: three batches of each kind; of the seven wide ones one is left out.
+    assert sorted(size for size, _ in sizes) == 3 * [(24, 32)] + 3 * [(32, 16)]
+    assert all(extent == ([20, 25] if size == (24, 32) else [32, 16]) for size, each in sizes for extent in each)
+    assert all(array.shape == (2, size[0] // 8, size[1] // 8) for (*_, array), (size, _) in zip(made[0][0], sizes))
+    assert made[0][0][0][2].dtype == np.int32
 
 
 def test_systems_without_memory_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,16 +175,17 @@ def test_a_sample_follows_from_seed_epoch_and_index(tmp_path: Path) -> None:
     photos = Photos(tmp_path)
     with Loader(photos, TRAIN, 4, num_workers=2, seed=7, train=True) as loader:
         order = loader.order(5)
-        batch = TrainBatch(*copies(loader.epoch(5, start_batch=1))[0])
+        pixels, truth, own, boxes = copies(loader.epoch(5, start_batch=1))[0]
     index = int(order[6])
     rng = np.random.default_rng([7, 5, index + 1])
     look, label = TRAIN.draw(photos.label(index), 50, 40, rng, reducible=True)
     image = np.empty((3, SIZE, SIZE), np.float32)
     render(photos.image(index, look.reduction), look, image)
     classes, offsets = TRAIN.targets(label[:, :4], label[:, 4])
-    np.testing.assert_array_equal(batch.images[2], image)
-    np.testing.assert_array_equal(batch.cls_targets[2], classes)
-    np.testing.assert_array_equal(batch.box_targets[2], offsets)
+    np.testing.assert_array_equal(pixels[2], image)
+    np.testing.assert_array_equal(truth[2], label[:, :5] if len(label) else np.full((1, 5), -1))
+    np.testing.assert_array_equal(own[2], classes)
+    np.testing.assert_array_equal(boxes[2], offsets)
 
 
 def test_training_order_changes_with_seed_and_epoch_and_drops_the_rest(tmp_path: Path) -> None:
@@ -159,7 +199,7 @@ def test_training_order_changes_with_seed_and_epoch_and_drops_the_rest(tmp_path:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_evaluation_keeps_the_order_and_the_rest(tmp_path: Path, num_workers: int) -> None:
-    photos, transform = Photos(tmp_path), ValTransform(SIZE)
+    photos, transform = Photos(tmp_path), ValTransform(Square(SIZE))
     with Loader(photos, transform, 5, num_workers, seed=0, train=False) as loader:
         batches = copies(loader.epoch(0))
         assert len(loader) == len(batches) == 3
@@ -174,7 +214,7 @@ def test_a_batch_is_valid_until_the_next_is_asked_for(tmp_path: Path) -> None:
     with Loader(photos, TRAIN, 1, num_workers=2, seed=1, train=True) as loader:
         for batch, expected in zip(loader.epoch(0), alone):
             time.sleep(0.02)  # the workers fill all memory that they may
-            assert_equal([list(batch)], [expected])
+            assert_equal(copies([batch]), [expected])
 
 
 def test_an_abandoned_epoch_leaves_no_trace(tmp_path: Path) -> None:
@@ -208,7 +248,7 @@ def test_workers_load_no_mxnet(tmp_path: Path) -> None:
     ],
 )
 def test_a_photo_that_fails(tmp_path: Path, num_workers: int, way: str, kind: type[UserError], message: str) -> None:
-    with Loader(Failing(tmp_path, way), ValTransform(SIZE), 4, num_workers, seed=0, train=False) as loader:
+    with Loader(Failing(tmp_path, way), ValTransform(Square(SIZE)), 4, num_workers, seed=0, train=False) as loader:
         next(loader.epoch(0))  # abandoned, with the failure on its way
         for _ in range(2):  # and usable after it
             batches = loader.epoch(0)
@@ -228,7 +268,7 @@ def test_a_photo_that_fails(tmp_path: Path, num_workers: int, way: str, kind: ty
 def test_a_worker_that_dies(tmp_path: Path, way: str, message: str, restart: bool, end: str) -> None:
     """Those in its place die of the same photo."""
     photos, policy = Failing(tmp_path, way), WorkerPolicy(restart=restart)
-    with Loader(photos, ValTransform(SIZE), 4, num_workers=2, seed=0, train=False, policy=policy) as loader:
+    with Loader(photos, ValTransform(Square(SIZE)), 4, num_workers=2, seed=0, train=False, policy=policy) as loader:
         with pytest.raises(WorkerFailure, match=rf"worker 2 of 2 \(process \d+\) {message}.*5.jpg, .*7.jpg {end}"):
             list(loader.epoch(0))
         wait_until_ended(photos.readers())
@@ -238,7 +278,7 @@ def test_a_worker_that_dies(tmp_path: Path, way: str, message: str, restart: boo
 
 def test_a_worker_that_hangs(tmp_path: Path) -> None:
     photos, policy = Failing(tmp_path, "sleep"), WorkerPolicy(timeout=5, restart=False)
-    with Loader(photos, ValTransform(SIZE), 4, num_workers=2, seed=0, train=False, policy=policy) as loader:
+    with Loader(photos, ValTransform(Square(SIZE)), 4, num_workers=2, seed=0, train=False, policy=policy) as loader:
         with pytest.raises(WorkerFailure, match=r"worker 2 of 2 \(process \d+\) made nothing for 5 s, with .*5.jpg"):
             list(loader.epoch(0))
         wait_until_ended(photos.readers())

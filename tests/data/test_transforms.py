@@ -15,8 +15,10 @@ from gluoncv.data.transforms.presets.ssd import SSDDefaultTrainTransform, SSDDef
 from gluoncv.utils import bbox_iou
 from scipy.stats import ks_2samp, kstest, uniform
 
-from gan_kd.data import images, transforms
-from gan_kd.data.transforms import MEAN, NORMALISE, STD, Look, TrainTransform, ValTransform
+from gan_kd.data import augment, images, pixels
+from gan_kd.data.pixels import MEAN, NORMALISE, STD, Look, ValTransform
+from gan_kd.data.sizes import Bounded, Square
+from gan_kd.detectors.ssd.transform import SSDTrainTransform
 
 SIZE = 48
 ANCHORS = np.array([[x, y, side, side] for side in (12, 32) for x in range(4, SIZE, 8) for y in range(4, SIZE, 8)])
@@ -68,7 +70,7 @@ def test_render_is_gluoncvs_steps(interpolation: int, mirror: bool, window: tupl
     colour = NORMALISE[:, :3] @ distortion
     colour[:, 3] += NORMALISE[:, 3]
     actual = np.full((3, SIZE, SIZE), np.nan, np.float32)
-    transforms.render(image, Look(1, window, interpolation, colour, mirror), actual)
+    pixels.render(image, Look(1, window, interpolation, colour, mirror), actual)
     np.testing.assert_allclose(actual, expected.asnumpy(), atol=1e-4)
 
 
@@ -86,7 +88,7 @@ def test_an_image_on_a_canvas_is_in_its_place(seed: int) -> None:
         for x, y in ((width / SIZE / 2 - 0.5, height / SIZE / 2 - 0.5), (width / SIZE, height / SIZE))
     )
     actual = np.empty((3, SIZE, SIZE), np.float32)
-    transforms.render(image, Look(1, (left, top, width, height), cv2.INTER_LINEAR, NORMALISE, False), actual)
+    pixels.render(image, Look(1, (left, top, width, height), cv2.INTER_LINEAR, NORMALISE, False), actual)
     error = np.abs(actual - expected.transpose(2, 0, 1)).mean()
     assert error < np.abs(moved - expected).mean() / 8  # that is how much half a pixel is
 
@@ -97,7 +99,7 @@ def test_spans_are_scaled_as_the_whole() -> None:
     for _ in range(10000):
         length, size = rng.integers(1, 1200), rng.integers(1, 520)
         first, last = np.sort(rng.integers(-length, 2 * length, 2)).tolist()
-        x0, x1, a, b = transforms._span(first, last, int(length), int(size))
+        x0, x1, a, b = pixels._span(first, last, int(length), int(size))
         assert 0 <= x0 <= x1 <= size and 0 <= a <= b <= length
         scale = length / size
         if x1 > x0:
@@ -111,7 +113,7 @@ def test_spans_are_scaled_as_the_whole() -> None:
 
 def test_an_image_is_reduced_where_the_window_allows_it() -> None:
     """And the boxes are those of the window that is shown, to the pixel."""
-    transform = TrainTransform(SIZE, ANCHORS)
+    transform = SSDTrainTransform(SIZE, ANCHORS)
     label = np.array([[100, 50, 300, 200, 1, 0]], np.float32)
     seen = np.zeros(9, int)
     for seed in range(1000):
@@ -142,11 +144,21 @@ def test_an_image_is_reduced_where_the_window_allows_it() -> None:
 def test_val_transform_is_gluoncvs(height: int, width: int) -> None:
     image = photo(height, width)
     expected, _ = SSDDefaultValTransform(SIZE, SIZE)(mx.nd.array(image, dtype="uint8"), LABEL)
-    actual, scale = ValTransform(SIZE)(image)
+    actual, scale = ValTransform(Square(SIZE))(image)
     # MXNet brings an OpenCV of its own, which may round a byte the other way.
     np.testing.assert_allclose(actual, expected.asnumpy(), atol=1 / 255 / 0.22 + 1e-4)
     np.testing.assert_allclose(scale, [width / SIZE, height / SIZE])
     assert actual.dtype == scale.dtype == np.float32
+
+
+def test_an_image_keeps_its_aspect_ratio_in_a_bounded_input() -> None:
+    """It fills the upper left corner, the rest is 0, and the factors lead back to its pixels."""
+    image = photo(40, 100)
+    actual, factors = ValTransform(Bounded(20, 48, 16))(image)
+    assert actual.shape == (3, 32, 48) and not actual[:, 19:].any()
+    expected = cv2.resize(image, (48, 19), interpolation=cv2.INTER_AREA) @ NORMALISE[:, :3].T + NORMALISE[:, 3]
+    np.testing.assert_allclose(actual[:, :19], expected.transpose(2, 0, 1), atol=1e-4)
+    np.testing.assert_allclose(factors, [100 / 48, 40 / 19])
 
 
 def test_colours_are_distributed_as_gluoncvs() -> None:
@@ -155,7 +167,7 @@ def test_colours_are_distributed_as_gluoncvs() -> None:
     seed_globals(0)
     ours, theirs = [], []
     for _ in range(12000):
-        colour = transforms.random_colour(rng)
+        colour = augment.random_colour(rng)
         ours.append((pixels.reshape(-1, 3) @ colour[:, :3].T + colour[:, 3]).ravel())
     for _ in range(3000):
         image = experimental.image.random_color_distort(mx.nd.array(pixels)).asnumpy()
@@ -167,7 +179,7 @@ def test_expansion_is_distributed_as_gluoncvs() -> None:
     image = mx.nd.zeros((30, 40, 3))
     rng = np.random.default_rng(0)
     seed_globals(0)
-    draws = [transforms.random_expand(40, 30, rng) for _ in range(10000)]
+    draws = [augment.random_expand(40, 30, rng) for _ in range(10000)]
     ours = [(*shift, *canvas) for shift, canvas in draws if canvas != (40, 30)]
     theirs = [gluoncv_image.random_expand(image)[1] for _ in range(1000)]
     assert_same_distributions(ours, theirs)
@@ -180,7 +192,7 @@ def test_windows_are_distributed_as_gluoncvs() -> None:
     rng = np.random.default_rng(1)
     seed_globals(1)
     crop = experimental.bbox.random_crop_with_constraints
-    ours = [transforms.random_crop(empty, 120, 90, rng)[1] for _ in range(30000)]
+    ours = [augment.random_crop(empty, 120, 90, rng)[1] for _ in range(30000)]
     theirs = [crop(empty, (120, 90))[1] for _ in range(30000)]
     both = [[(x, y, w, h, w / h, w * h) for x, y, w, h in sample] for sample in (ours, theirs)]
     assert_same_distributions(*both)
@@ -198,7 +210,7 @@ def test_crops_with_objects_are_distributed_as_gluoncvs(objects: np.ndarray, dra
         iou = bbox_iou(objects[:, :4], np.array([[x, y, x + width, y + height]])).min()
         return *window, width / height, width * height, iou, len(left), *left[0, :5]
 
-    ours = [row(*transforms.random_crop(objects, 80, 60, rng)) for _ in range(10000)]
+    ours = [row(*augment.random_crop(objects, 80, 60, rng)) for _ in range(10000)]
     theirs = [row(*crop(objects, (80, 60))) for _ in range(draws)]
     assert_same_distributions(ours, theirs)
 
@@ -207,15 +219,15 @@ def test_crops_with_objects_are_distributed_as_gluoncvs(objects: np.ndarray, dra
 def test_windows_keep_the_bound_on_the_iou(bound: float) -> None:
     """Of 10,000 candidates those are taken that GluonCV's IoU allows."""
     objects = np.array([[4, 3, 79, 58], [2, 6, 78, 59]], np.float32)
-    windows = transforms._random_windows(80, 60, 10000, np.random.default_rng(0))
+    windows = augment._random_windows(80, 60, 10000, np.random.default_rng(0))
     iou = bbox_iou(objects, np.concatenate([windows[:2], windows[:2] + windows[2:]]).T).min(axis=0)
-    enough = transforms._overlap(objects, windows, bound)
+    enough = augment._overlap(objects, windows, bound)
     np.testing.assert_array_equal(enough, iou >= bound)
     assert 0 < enough.mean() < 1
 
 
 def test_windows_are_of_the_size_and_shape_that_is_meant() -> None:
-    x, y, width, height = transforms._random_windows(1200, 900, 10000, np.random.default_rng(0))
+    x, y, width, height = augment._random_windows(1200, 900, 10000, np.random.default_rng(0))
     assert (x >= 0).all() and (y >= 0).all() and (x + width <= 1200).all() and (y + height <= 900).all()
     wide, high = width / 1200, height / 900
     scale, aspect = np.sqrt(wide * high), wide / high  # but for the rounding to whole pixels
@@ -227,7 +239,7 @@ def test_windows_are_of_the_size_and_shape_that_is_meant() -> None:
 def test_colours_stay_in_their_ranges() -> None:
     """A grey pixel shows brightness and contrast alone: half of 10,000 draws have each, evenly in its range."""
     rng = np.random.default_rng(0)
-    colours = np.array([transforms.random_colour(rng) for _ in range(10000)])
+    colours = np.array([augment.random_colour(rng) for _ in range(10000)])
     contrast = (colours[:, :, :3].sum(axis=2) * STD * 255).mean(axis=1)
     brightness = ((colours[:, :, 3] * STD + MEAN) * 255).mean(axis=1) / contrast
     same = np.abs(contrast - 1) < 5e-3  # the matrices of the hue are rounded: grey is kept to a few thousandths
@@ -243,7 +255,7 @@ def test_colours_stay_in_their_ranges() -> None:
 
 
 def test_mirror_and_interpolation_are_even() -> None:
-    transform, rng = TrainTransform(SIZE, ANCHORS), np.random.default_rng(0)
+    transform, rng = SSDTrainTransform(SIZE, ANCHORS), np.random.default_rng(0)
     looks = [transform.draw(LABEL, 80, 60, rng, reducible=False)[0] for _ in range(10000)]
     np.testing.assert_allclose(np.bincount([look.interpolation for look in looks]), 2000, atol=160)
     assert sum(look.mirror for look in looks) == pytest.approx(5000, abs=200)
@@ -256,7 +268,7 @@ def test_whole_pipeline_is_distributed_as_gluoncvs() -> None:
         return len(label), *label[0, :5], image.mean(), image.std()
 
     image = photo(60, 80)
-    transform, rng = TrainTransform(SIZE, ANCHORS), np.random.default_rng(0)
+    transform, rng = SSDTrainTransform(SIZE, ANCHORS), np.random.default_rng(0)
     ours = [row(*transform.augment(image, LABEL, rng)) for _ in range(3000)]
     seed_globals(0)
     source, gluoncv = mx.nd.array(image, dtype="uint8"), SSDDefaultTrainTransform(SIZE, SIZE)
@@ -275,13 +287,13 @@ def test_objects_stay_on_their_pixels(tmp_path: Path, scale: int) -> None:
     file = tmp_path / "red.jpg"
     cv2.imwrite(str(file), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])
     label = np.array([[30, 20, 60, 40, 0, 0]], np.float32) * ([scale] * 4 + [1, 1])
-    transform, rng = TrainTransform(SIZE, ANCHORS), np.random.default_rng(0)
-    pixels, reductions = np.empty((3, SIZE, SIZE), np.float32), set()
+    transform, rng = SSDTrainTransform(SIZE, ANCHORS), np.random.default_rng(0)
+    shown, reductions = np.empty((3, SIZE, SIZE), np.float32), set()
     for _ in range(200):
         look, (box, *_) = transform.draw(label.astype(np.float32), 81 * scale, 60 * scale, rng, reducible=True)
-        transforms.render(images.read(file, look.reduction), look, pixels)
+        pixels.render(images.read(file, look.reduction), look, shown)
         reductions.add(look.reduction)
-        red = np.ptp(pixels * STD[:, None, None], axis=0)
+        red = np.ptp(shown * STD[:, None, None], axis=0)
         inside = np.zeros_like(red, bool)
         x0, y0, x1, y1 = np.round(box[:4]).astype(int)
         inside[y0:y1, x0:x1] = True
@@ -292,8 +304,8 @@ def test_objects_stay_on_their_pixels(tmp_path: Path, scale: int) -> None:
 
 def test_flip_alone_keeps_the_whole_picture() -> None:
     image, seen = photo(SIZE, SIZE), set()
-    plain, _ = ValTransform(SIZE)(image)
-    transform, rng = TrainTransform(SIZE, ANCHORS, "flip"), np.random.default_rng(0)
+    plain, _ = ValTransform(Square(SIZE))(image)
+    transform, rng = SSDTrainTransform(SIZE, ANCHORS, "flip"), np.random.default_rng(0)
     for _ in range(20):
         pixels, label = transform.augment(image, LABEL, rng)
         mirrored = not np.array_equal(label, LABEL)
@@ -307,7 +319,7 @@ def test_flip_alone_keeps_the_whole_picture() -> None:
 
 
 def test_targets_are_those_of_the_augmented_boxes() -> None:
-    transform = TrainTransform(SIZE, ANCHORS)
+    transform = SSDTrainTransform(SIZE, ANCHORS)
     pixels, label = transform.augment(photo(60, 80), LABEL, np.random.default_rng(3))
     image, classes, offsets = transform(photo(60, 80), LABEL, np.random.default_rng(3))
     np.testing.assert_array_equal(image, pixels)
@@ -323,7 +335,7 @@ def test_draws_come_from_the_given_generator_alone() -> None:
     for drawn_before in range(2):
         seed_globals(0)
         np.random.random(drawn_before)
-        ours.append(TrainTransform(SIZE, ANCHORS)(image, LABEL, np.random.default_rng(5)))
+        ours.append(SSDTrainTransform(SIZE, ANCHORS)(image, LABEL, np.random.default_rng(5)))
         theirs.append(gluoncv(source, LABEL)[0].asnumpy())
     assert all(np.array_equal(a, b) for a, b in zip(*ours))
     assert not np.array_equal(*theirs)
@@ -333,7 +345,7 @@ def test_draws_come_from_the_given_generator_alone() -> None:
 @pytest.mark.parametrize("rows", [[], [[0, 0, 1, 1, 0, 0]], [[0, 0, 0, 0, 0, 0]]], ids=["none", "a pixel", "a point"])
 def test_odd_images_give_finite_inputs(height: int, width: int, rows: list) -> None:
     label = np.array(rows, np.float32).reshape(-1, 6)
-    transform, rng = TrainTransform(SIZE, ANCHORS), np.random.default_rng(0)
+    transform, rng = SSDTrainTransform(SIZE, ANCHORS), np.random.default_rng(0)
     for _ in range(100):
         image, classes, offsets = transform(photo(height, width), label, rng)
         assert image.shape == (3, SIZE, SIZE) and image.dtype == np.float32
@@ -343,6 +355,6 @@ def test_odd_images_give_finite_inputs(height: int, width: int, rows: list) -> N
 
 def test_input_is_left_alone() -> None:
     image, label = photo(60, 80), LABEL.copy()
-    TrainTransform(SIZE, ANCHORS)(image, label, np.random.default_rng(0))
+    SSDTrainTransform(SIZE, ANCHORS)(image, label, np.random.default_rng(0))
     np.testing.assert_array_equal(image, photo(60, 80))
     np.testing.assert_array_equal(label, LABEL)

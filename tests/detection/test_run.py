@@ -17,7 +17,8 @@ from tqdm import tqdm
 from gan_kd.__main__ import main as command
 from gan_kd.commands.detect import main
 from gan_kd.data import demo, images
-from gan_kd.data.transforms import ValTransform
+from gan_kd.data.pixels import ValTransform
+from gan_kd.data.sizes import Square
 from gan_kd.detectors.saved import load_detector
 from gan_kd.errors import RunError, UsageError
 
@@ -48,7 +49,7 @@ def detector(params):
 
 def expected(detector, image):
     """Rows class, score, x0, y0, x1, y1 in the image's pixels, calculated by hand."""
-    pixels, factors = ValTransform(128)(image)
+    pixels, factors = ValTransform(Square(128))(image)
     ids, scores, boxes = (part[0].asnumpy() for part in detector(mx.nd.array(pixels[None])))
     height, width = image.shape[:2]
     boxes = np.clip(boxes * np.tile(factors, 2), 0, [width - 1, height - 1] * 2)

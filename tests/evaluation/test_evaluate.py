@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from gan_kd.data.dataset import DetectionDataset, open_split
-from gan_kd.data.transforms import ValTransform
+from gan_kd.data.pixels import ValTransform
+from gan_kd.data.sizes import Square
 from gan_kd.detectors.saved import build_detector, save_detector
 from gan_kd.errors import RunError, UsageError
 from gan_kd.evaluation.evaluate import Evaluation, count, evaluate, evaluate_params, further, measure_speed
@@ -96,7 +97,7 @@ def test_detections_are_the_networks_at_each_images_scale(detector, dataset):
     for record, rows in zip(dataset.records, found):
         image = cv2.cvtColor(cv2.imread(str(record.image)), cv2.COLOR_BGR2RGB)
         height, width = image.shape[:2]
-        pixels = ValTransform(SIZE)(image)[0]
+        pixels = ValTransform(Square(SIZE))(image)[0]
         ids, scores, boxes = (part.asnumpy()[0] for part in detector(mx.nd.array(pixels[None])))
         used = ids[:, 0] >= 0
         assert used.sum() == len(rows) > 5
@@ -262,7 +263,7 @@ def test_eval_json_has_attention_of_some_images(recipe, dataset, tmp_path):
     save_detector(student, path, {**META, **student_meta})
     samples = evaluate_params(recipe, path, [mx.cpu()], progress=False)["samples"]
     assert [index for index, sample in enumerate(samples) if "attention" in sample] == [0, 3]
-    pixels = ValTransform(SIZE)(dataset.image(3))[0]
+    pixels = ValTransform(Square(SIZE))(dataset.image(3))[0]
     maps = student.adapters(*student.extractor(mx.nd.array(pixels[None])))
     assert len(samples[3]["attention"]) == 2
     for m, rows in zip(maps, samples[3]["attention"]):

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from mxnet.gluon import Block
 
+from gan_kd.data.batch import TrainBatch
 from gan_kd.data.dataset import class_names
-from gan_kd.data.loader import TrainBatch
-from gan_kd.data.transforms import TrainTransform
 from gan_kd.detectors.saved import save_detector
 from gan_kd.detectors.ssd.network import Detector
+from gan_kd.detectors.ssd.transform import SSDTrainTransform
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.gluon.optim import Optimisation, Position
 from gan_kd.recipe import Recipe, load, names
@@ -92,8 +92,8 @@ def drawn_batch(detector: Detector, size: int, classes: int) -> TrainBatch:
         image[-side:, :side] = rng.integers(80, 256, 3)
         rows.append([0, size - side, side - 1, size - 1, rng.integers(classes), 0])
     anchors = detector.head.anchors(detector.extractor.sizes)
-    drawn = TrainTransform(size, anchors, "flip")(image, np.array(rows, np.float32), rng)
-    return TrainBatch(*(part[None] for part in drawn))
+    pixels, *targets = SSDTrainTransform(size, anchors, "flip")(image, np.array(rows, np.float32), rng)
+    return TrainBatch(pixels[None], np.array([rows], np.float32)[..., :5], tuple(part[None] for part in targets))
 
 
 def values(block: Block) -> dict[str, np.ndarray]:

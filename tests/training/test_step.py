@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gan_kd.data.loader import TrainBatch
+from gan_kd.data.batch import TrainBatch
 from gan_kd.distill.base import Distiller, Outputs, Seen
 from gan_kd.distill.cosine_attention import attention
 from gan_kd.errors import UsageError
@@ -51,7 +51,15 @@ def batch(networks, seed=0, size=BATCH):
     anchors = len(networks.detector.head.anchors(networks.detector.extractor.sizes))
     targets = np.where(rng.random((size, anchors)) < 0.05, 1.0, 0.0).astype("float32")
     images, boxes = rng.standard_normal((size, 3, SIZE, SIZE)), rng.standard_normal((size, anchors, 4))
-    return TrainBatch(images.astype("float32"), targets, boxes.astype("float32"))
+    truth = np.full((size, 1, 5), -1, "float32")
+    return TrainBatch(images.astype("float32"), truth, (targets, boxes.astype("float32")))
+
+
+def cast(whole, **changes):
+    """The batch in float64."""
+    whole = whole._replace(**changes)
+    images, *targets = (array.astype("float64") for array in (whole.images, *whole.targets))
+    return whole._replace(images=images, targets=tuple(targets))
 
 
 def snapshot(block):
@@ -214,7 +222,7 @@ def gradients(contexts, distillers):
         dnet(step).cast("float64")
     whole = batch(step.networks)
     images = np.tile(whole.images[: BATCH // 2], (2, 1, 1, 1))
-    step(TrainBatch(*(array.astype("float64") for array in whole._replace(images=images))), HERE)
+    step(cast(whole, images=images), HERE)
     # The Trainer has summed them already: every device holds the sum.
     parameters = step.networks.parameters().items()
     return {name: p.list_grad()[0].asnumpy() for name, p in parameters if p.grad_req != "null"}
@@ -297,8 +305,8 @@ def test_diagnosis_against_the_definitions():
     for m in student:
         m.attach_grad()
     with autograd.record():
-        scale = mx.nd.array([1 / (whole.cls_targets > 0).sum()])
-        conf, loc = step.loss(*detector.head(*student), *map(mx.nd.array, whole[1:]), scale)
+        scale = mx.nd.array([1 / (whole.targets[0] > 0).sum()])
+        conf, loc = step.loss(*detector.head(*student), *map(mx.nd.array, whole.targets), scale)
         total = conf + loc
     total.backward()
     assert found["gradient_detection"] == pytest.approx([np.linalg.norm(m.grad.asnumpy()) for m in student], rel=1e-3)
@@ -314,7 +322,7 @@ def test_two_devices_diagnose_what_one_does():
             block.cast("float64")
         whole = batch(step.networks)
         images = np.tile(whole.images[: BATCH // 2], (2, 1, 1, 1))  # as in `gradients`
-        found.append(step.diagnose(TrainBatch(*(a.astype("float64") for a in whole._replace(images=images)))))
+        found.append(step.diagnose(cast(whole, images=images)))
     for name, values in found[0].items():
         assert found[1][name] == pytest.approx(values, rel=1e-5, abs=1e-9), name
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gluoncv.model_zoo.ssd.target import SSDTargetGenerator
 
-from gan_kd.data.targets import SSDTargets
+from gan_kd.detectors.ssd.targets import SSDTargets
 
 SIZE = 300
 
