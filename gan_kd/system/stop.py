@@ -63,11 +63,14 @@ class StopSignal:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-        self._release()
-        # A shell that loses its terminal sends this to its jobs once more: that is no second request.
+        # A terminal that is lost sends this twice, its shell once more: that is no second request, at no moment.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        hangup = self._before.pop(signal.SIGHUP, None)
+        self._release()
         if number == signal.SIGHUP:
             leave_terminal()
+        elif hangup is not None:
+            self._before[signal.SIGHUP] = hangup
         name = signal.Signals(number).name
         with contextlib.suppress(OSError):  # nobody reads it; and no `print`, in whose middle the signal may have come
             os.write(2, f"\n{name}: saving and ending; a second signal ends at once\n".encode())

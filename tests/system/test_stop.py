@@ -88,8 +88,9 @@ def test_what_nohup_ignores_stays_ignored():
 def test_a_terminal_that_is_closed(tmp_path):
     """Each line to it would be an error from then on; what is printed goes nowhere."""
     file = tmp_path / "saved"
+    # 'ready' from inside: a signal before `held` would stop at once, with nothing to save.
     body = (
-        "print('ready', flush=True)\nwith stop.held():\n    while not stop.asked:\n        time.sleep(0.01)\n"
+        "with stop.held():\n    print('ready', flush=True)\n    while not stop.asked:\n        time.sleep(0.01)\n"
         f"    print('lost', flush=True)\n    open({str(file)!r}, 'w').write('saved')"
     )
     program = HEAD + "".join(f"        {line}\n" for line in body.splitlines()) + TAIL
