@@ -1,0 +1,83 @@
+"""The information map against NumPy, and its gradient."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd, nd
+
+from gan_kd.distill.information_map import information, objectness, relative_error
+
+
+def drawn(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def expected_map(t, weighting, power):
+    """From the definition, cell by cell."""
+    n, _, h, w = t.shape
+    found = np.empty((n, h * w))
+    for image in range(n):
+        for cell in range(h * w):
+            values = t[image, :, cell // w, cell % w].astype(float)
+            magnitude = np.exp(np.abs(values).mean() / 0.5)
+            found[image, cell] = {"energy": (values**2).mean() ** power, "softmax": magnitude, "none": 1}[weighting]
+    return found / found.mean(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    "weighting, power", [("energy", 1.0), ("energy", 0.5), ("energy", 0.0), ("softmax", 1.0), ("none", 1.0)]
+)
+def test_maps_from_their_definition(weighting, power):
+    t = drawn(2, 5, 3, 4)
+    found = information(nd.array(t), weighting, power).asnumpy()
+    np.testing.assert_allclose(found, expected_map(t, weighting, power), rtol=1e-5)
+    np.testing.assert_allclose(found.mean(axis=1), 1, rtol=1e-6)
+
+
+def test_power_zero_is_plain_imitation():
+    t = nd.array(drawn(2, 5, 3, 4))
+    np.testing.assert_allclose(information(t, "energy", 0.0).asnumpy(), information(t, "none").asnumpy(), rtol=1e-6)
+
+
+def test_objectness_from_its_definition():
+    objects, classes = drawn(2, 6, 3, 1), drawn(2, 6, 3, 4, seed=1)
+    scores = (1 / (1 + np.exp(-objects)) * (1 / (1 + np.exp(-classes)))).max(axis=(2, 3)) ** 2
+    found = objectness(nd.array(objects), nd.array(classes), 2.0).asnumpy()
+    np.testing.assert_allclose(found, scores / scores.mean(axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_relative_error_from_its_definition():
+    t, s = drawn(2, 5, 3, 4), drawn(2, 5, 3, 4, seed=1)
+    w = expected_map(t, "energy", 1.0)
+    d = ((s - t).astype(float) ** 2).mean(axis=1).reshape(2, -1)
+    e = (t.astype(float) ** 2).mean(axis=1).reshape(2, -1)
+    found = relative_error(nd.array(t), nd.array(s), nd.array(w)).asnumpy()
+    np.testing.assert_allclose(found, (w * d).mean(axis=1) / e.mean(axis=1), rtol=1e-5)
+
+
+def test_scale_of_the_maps_does_not_count():
+    t, s = nd.array(drawn(2, 5, 3, 4)), nd.array(drawn(2, 5, 3, 4, seed=1))
+    weights = information(t, "energy")
+    small = relative_error(t * 0.01, s * 0.01, information(t * 0.01, "energy")).asnumpy()
+    np.testing.assert_allclose(small, relative_error(t, s, weights).asnumpy(), rtol=1e-4)
+
+
+def test_maps_of_zeros_are_finite():
+    zeros = nd.zeros((1, 3, 2, 2))
+    for weighting in ("energy", "softmax", "none"):
+        weights = information(zeros, weighting)
+        np.testing.assert_allclose(weights.asnumpy(), 1)
+        assert relative_error(zeros, zeros, weights).asscalar() == 0
+
+
+def test_gradient_at_the_student():
+    t, s = drawn(1, 3, 2, 2), drawn(1, 3, 2, 2, seed=1)
+    x = nd.array(s)
+    x.attach_grad()
+    w = information(nd.array(t), "energy")
+    with autograd.record():
+        loss = relative_error(nd.array(t), x, w)
+    loss.backward()
+    weights = w.asnumpy().reshape(1, 1, 2, 2)
+    np.testing.assert_allclose(x.grad.asnumpy(), weights * 2 * (s - t) / t.size / np.mean(t**2), rtol=1e-4)
+    assert mx.nd.norm(x.grad).asscalar() > 0
