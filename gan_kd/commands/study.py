@@ -10,6 +10,7 @@ from pathlib import Path
 from gan_kd.errors import INTERRUPTED, RunError, UsageError
 from gan_kd.study.load import show
 from gan_kd.study.plan import Plan, check_inputs, make_plan
+from gan_kd.study.record import take_up
 from gan_kd.system.console import no_bar
 from gan_kd.system.shell import command_line
 
@@ -35,6 +36,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     from gan_kd.system.stop import Stopped
 
+    if arguments.out is not None:
+        plan = _with_records(plan, arguments)
     try:
         failed = _run(plan, arguments)
         if plan.chosen is None and not failed:
@@ -56,6 +59,17 @@ def main(argv: Sequence[str]) -> int:
             "another --save-prefix"
         )
     return 0
+
+
+def _with_records(plan: Plan, arguments: argparse.Namespace) -> Plan:
+    """The plan once the runs are put back that --out has a record of; a search of them may have chosen by that."""
+    taken = 0
+    while more := take_up(plan, arguments.out):
+        taken += more
+        plan = make_plan(arguments.study, arguments.set, arguments.save_prefix)
+    if taken:
+        _say(f"{taken} finished runs are taken up from their records in {arguments.out}")
+    return plan
 
 
 def _run(plan: Plan, arguments: argparse.Namespace) -> list[str]:
@@ -100,7 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="DIR",
-        help="write the report there, with copies of the logs (SAVE_PREFIX/studies/STUDY)",
+        help="write the report there, with a record of every run, by which the study goes on where SAVE_PREFIX is gone "
+        "(SAVE_PREFIX/studies/STUDY)",
     )
     parser.add_argument("--report-only", action="store_true", help="train nothing: write the report of what is there")
     return parser

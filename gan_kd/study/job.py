@@ -51,6 +51,12 @@ class Job:
         path = self.folder / DIVERGED
         return path.read_text("utf-8").strip() if path.is_file() else None
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is finished or diverged."""
+        run = self.read()
+        return bool(self.diverged) or (run is not None and run.finished)
+
     def __str__(self) -> str:
         return f"{self.label}, seed {self.seed}"
 

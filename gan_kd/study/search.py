@@ -30,7 +30,7 @@ class Trial:
     @property
     def settled(self) -> bool:
         """Whether every run of it is finished or diverged."""
-        return all(job.diverged or _finished(job) for job in self.jobs)
+        return all(job.settled for job in self.jobs)
 
     @property
     def score(self) -> float | None:
@@ -137,8 +137,3 @@ def _check(trials: Sequence[Trial], teacher: Job | None) -> None:
                 f"search.trials.{trial.arm}: its teacher {recipe.teacher.weights} may have seen the images held out; "
                 "name a recipe under teacher, which the search trains without them"
             )
-
-
-def _finished(job: Job) -> bool:
-    run = job.read()
-    return run is not None and run.finished

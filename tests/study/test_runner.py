@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from gan_kd.errors import UsageError
+from gan_kd.study.plan import make_plan
+from gan_kd.study.record import take_up
 from gan_kd.study.runner import _shares
 from gan_kd.system.shell import command_line
 
@@ -115,6 +117,25 @@ def test_every_run_has_its_lines_and_the_report_its_numbers(undisturbed: tuple[P
     last = json.loads((folder / "runs/gan/1/distilled/eval.json").read_text())["last_map"]
     assert f"| [{last:.2f}](../../gan/1/report/report.md)" in page and str(folder) not in page
     assert len(starts(folder, "gan/1")) == 1
+
+
+@pytest.mark.slow
+def test_finished_runs_are_taken_up_from_their_records(undisturbed: tuple[Path, str], tmp_path: Path) -> None:
+    """The runs' folders are gone, as on another machine; a record of other settings is not taken."""
+    shutil.copytree(undisturbed[0], tmp_path, dirs_exist_ok=True)
+    before = study(tmp_path, "study.yaml", "--report-only", "--out", "kept")
+    assert before.returncode == 0, before.stderr
+    page = (tmp_path / "kept/report.md").read_text()
+    assert not [path for path in (tmp_path / "kept").rglob("*.params")]
+    shutil.rmtree(tmp_path / "runs")
+    done = study(tmp_path, "study.yaml", "--out", "kept")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 finished runs are taken up from their records in kept" in done.stdout
+    assert done.stdout.count("done before") == 3
+    assert (tmp_path / "kept/report.md").read_text() == page
+    shutil.rmtree(tmp_path / "runs")
+    change(tmp_path / "base.yaml", "log_interval: 1", "log_interval: 2")
+    assert take_up(make_plan(str(tmp_path / "study.yaml"), [], tmp_path / "runs"), tmp_path / "kept") == 0
 
 
 @pytest.mark.slow

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from gan_kd.recipe import network_in_words
 from gan_kd.report import page
 from gan_kd.report.run import Run
-from gan_kd.report.single import DASH, EVIDENCE, setting
-from gan_kd.study.job import DIVERGED, Job
+from gan_kd.report.single import DASH, setting
+from gan_kd.study.job import Job
 from gan_kd.study.plan import Plan
+from gan_kd.study.record import record_of
 from gan_kd.study.report.arms import Arm, Cell, commits
-from gan_kd.study.search import SEARCH
-
-COPIED = (*EVIDENCE, "environment.json", DIVERGED)
 
 
 def files(cell: Cell) -> list[tuple[str, str]]:
@@ -30,26 +27,11 @@ def linked(text: str, job: Job, file: str, folder: Path, out: Path | None) -> st
     """`text` linked to a file of the run (its copy below `out`), or to the log where that is not there."""
     if text == DASH:
         return text
-    at = job.folder if out is None else _copies(out, job)
+    at = job.folder if out is None else record_of(out, job)
     for name in (file, "train.log"):
         if (at / name).is_file():
             return page.Link(text, os.path.relpath(at / name, folder))
     return text
-
-
-def _copies(out: Path, job: Job) -> Path:
-    searched = job.label.startswith(f"{SEARCH}/")
-    return out / (f"{job.label}-seed-{job.seed}" if searched else f"{job.label}/seed-{job.seed}")
-
-
-def copy_evidence(plan: Plan, out: Path) -> None:
-    """Each run's files as they are now, a finished run's once more at no harm."""
-    for job in plan.all_jobs:
-        for file in COPIED:
-            if (job.folder / file).is_file():
-                target = _copies(out, job) / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(job.folder / file, target)
 
 
 def evidence(plan: Plan, arms: Sequence[Arm], folder: Path, out: Path | None) -> list[page.Block]:

@@ -10,10 +10,11 @@ from gan_kd.report.single import DASH, count, head_in_words, percent
 from gan_kd.report.spread import Interval
 from gan_kd.report.summary import mean_spread
 from gan_kd.study.plan import Plan
+from gan_kd.study.record import keep
 from gan_kd.study.report import labelfree
 from gan_kd.study.report.arms import BEST, LAST, OTHER_MEASURES, Arm, read_arms, warnings
 from gan_kd.study.report.comparisons import comparisons, decided, interval_words
-from gan_kd.study.report.evidence import copy_evidence, evidence, files, linked
+from gan_kd.study.report.evidence import evidence, files, linked
 from gan_kd.study.report.searched import searched
 
 # Okabe and Ito's colours again, in an order in which neighbours differ most.
@@ -37,7 +38,7 @@ def make_study_report(plan: Plan, out: Path | None = None) -> Path:
     folder = out or plan.folder
     folder.mkdir(parents=True, exist_ok=True)
     if out is not None:
-        copy_evidence(plan, out)
+        keep(plan, out)
     arms = read_arms(plan) if plan.jobs else []
     blocks = [
         *([page.Text(plan.study.description)] if plan.study.description else []),
