@@ -55,6 +55,8 @@ class Sample:
 
     dataset: Dataset
     index: int
+    #: Epochs of the network's training before this one.
+    epoch: int = 0
 
     @property
     def record(self) -> Any:
@@ -78,8 +80,16 @@ class Transform(Protocol):
         """How large the network's input is."""
         ...
 
-    def arrays(self, height: int, width: int) -> list[Array]:
-        """Shape and dtype of each array of a sample's targets in a batch of this size; no smaller batch needs more."""
+    @property
+    def images(self) -> int:
+        """Images of the data set that one image of a batch may be made of."""
+        ...
+
+    def arrays(self, height: int, width: int, objects: int) -> list[Array]:
+        """Shape and dtype of each array of a sample's targets in a batch of this size; no smaller batch needs more.
+
+        objects: rows of the truth, the most that `write` can return.
+        """
         ...
 
     def write(

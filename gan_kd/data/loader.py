@@ -54,6 +54,7 @@ class Loader:
             )
         self._shapes = np.array([(record.height, record.width) for record in dataset.records]).reshape(-1, 2)
         most = max((len(dataset.label(index)) for index in range(len(dataset))), default=0) if train else 0
+        most *= transform.images
         rows = -(-batch_size // share[1])
         self._samples = _Samples(dataset, transform, seed, rows, most)
         self._size = batch_size
@@ -138,7 +139,12 @@ class _Samples(NamedTuple):
     def layout(self, size: Size) -> list[Array]:
         """The arrays of a batch of this size."""
         image = ((3, *size), np.float32)
-        arrays = [image, ((self.objects, 5), np.float32), ((2,), np.float32), *self.transform.arrays(*size)]
+        arrays = [
+            image,
+            ((self.objects, 5), np.float32),
+            ((2,), np.float32),
+            *self.transform.arrays(*size, self.objects),
+        ]
         return [((self.rows, *shape), dtype) for shape, dtype in arrays]
 
     def name(self, index: int) -> str:
@@ -147,7 +153,7 @@ class _Samples(NamedTuple):
 
     def write(self, slot: Slot, row: int, epoch: int, index: int) -> None:
         """Make sample `index` of an epoch a row of a batch."""
-        sample = Sample(self.dataset, index)
+        sample = Sample(self.dataset, index, epoch)
         # index + 1, since [seed, epoch, 0] seeds like [seed, epoch], from which the order is drawn
         rng = np.random.default_rng([self.seed, epoch, index + 1])
         try:

@@ -43,6 +43,8 @@ class ValTransform:
     sizes: what an image is resized to; where a batch is larger, 0 (the mean colour) is right and below of it.
     """
 
+    images = 1
+
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
 
@@ -61,7 +63,7 @@ class ValTransform:
         """(2,) float64: image pixels of an image of this size for an input pixel, along x and along y."""
         return np.array([width, height]) / self.sizes.extents(np.array([[height, width]]))[0, ::-1]
 
-    def arrays(self, height: int, width: int) -> list[Array]:
+    def arrays(self, height: int, width: int, objects: int) -> list[Array]:
         """None: boxes are compared in the image's pixels."""
         return []
 

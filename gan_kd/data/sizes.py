@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 Size = tuple[int, int]  # height, width, px
+_BATCHES_A_SIZE = 10
 
 
 class Sizes(Protocol):
@@ -55,6 +56,40 @@ class Square(NamedTuple):
     def of_batch(self, shapes: np.ndarray, place: tuple[int, int, int]) -> Size:
         """The square."""
         return self.side, self.side
+
+    def grouped(self, order: np.ndarray, shapes: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+        """The order as it is."""
+        return order
+
+
+class Random(NamedTuple):
+    """Every image fills a square whose side is drawn anew for every ten batches: YOLO (GluonCV's training script).
+
+    It follows from a batch's place alone, so that a resumed run sees the same sizes.
+    """
+
+    sides: tuple[int, ...]
+
+    @property
+    def padded(self) -> bool:
+        """False."""
+        return False
+
+    def extents(self, shapes: np.ndarray) -> np.ndarray:
+        """The largest square."""
+        return np.full((len(shapes), 2), max(self.sides))
+
+    def largest(self, shapes: np.ndarray) -> Size:
+        """The largest square."""
+        return max(self.sides), max(self.sides)
+
+    def of_batch(self, shapes: np.ndarray, place: tuple[int, int, int]) -> Size:
+        """The square drawn for this batch and those around it."""
+        seed, epoch, batch = place
+        # A fourth number, as orders and samples are seeded with two and three.
+        rng = np.random.default_rng([seed, epoch, batch // _BATCHES_A_SIZE, 1])
+        side = int(self.sides[rng.integers(len(self.sides))])
+        return side, side
 
     def grouped(self, order: np.ndarray, shapes: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
         """The order as it is."""

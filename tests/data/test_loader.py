@@ -134,9 +134,9 @@ def test_training_batches_do_not_depend_on_workers(tmp_path: Path, num_workers: 
 class Padded:
     """The image in the upper left corner, and a target of the batch's size."""
 
-    sizes = Bounded(20, 32, 8)
+    sizes, images = Bounded(20, 32, 8), 1
 
-    def arrays(self, height: int, width: int) -> list[tuple[tuple[int, ...], type]]:
+    def arrays(self, height: int, width: int, objects: int) -> list[tuple[tuple[int, ...], type]]:
         return [((height // 8, width // 8), np.int32)]
 
     def write(self, sample, rng, image, targets):

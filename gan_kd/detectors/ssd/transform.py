@@ -22,6 +22,8 @@ class SSDTrainTransform:
     networks learn sooner that start from random weights. Source: SSD (arXiv 1512.02325), section 2.2.
     """
 
+    images = 1
+
     def __init__(self, size: int, anchors: np.ndarray, augment: str = "ssd") -> None:
         self.sizes = Square(size)
         self.whole = augment == "flip"
@@ -51,7 +53,7 @@ class SSDTrainTransform:
         side = self.sizes.side
         return augment.draw(label, (height, width), (side, side), rng, reducible, self.whole)
 
-    def arrays(self, height: int, width: int) -> list[Array]:
+    def arrays(self, height: int, width: int, objects: int) -> list[Array]:
         """Classes (A,) and offsets (A, 4)."""
         return [((len(self.targets),), np.float32), ((len(self.targets), 4), np.float32)]
 
