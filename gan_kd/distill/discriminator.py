@@ -13,7 +13,8 @@ import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
 
 NORMS = ("batch", "none", "instance", "joint")
-KINDS = ("image", "cell")
+KINDS = ("image", "cell", "patch")
+_HALVINGS = 2  # blocks that halve a map of unknown size
 
 
 class Critic(HybridBlock):
@@ -25,6 +26,8 @@ class Critic(HybridBlock):
 
     #: Whether every cell has a score of its own.
     cells = False
+    #: Whether a map's score is the mean of what the layers give for its parts.
+    averages = False
 
     def __init__(self, norm: str, hidden: bool) -> None:
         super().__init__()
@@ -52,7 +55,7 @@ class Critic(HybridBlock):
 
     def scores(self, x):  # type: ignore[no-untyped-def]
         """The last layer's output as scores."""
-        return x.reshape((-1,))
+        return x.mean(axis=(1, 2, 3)) if self.averages else x.reshape((-1,))
 
 
 class CellCritic(Critic):
@@ -75,6 +78,25 @@ class CellCritic(Critic):
         return x.reshape((0, -1))
 
 
+class PatchCritic(Critic):
+    """Map (N,channels,H,W) of any size -> scores (N,): the mean over the cells of what a 3x3 patch around each gives.
+
+    The critic that the paper's author released in 2020 for detectors with maps of any size: a 3x3 block that keeps the
+    size, two 1x1 blocks, a 1x1 convolution; every block with norm. Here the mean is taken, which is commented out
+    there, norms have the block's width, and LeakyReLU 0.2 stands for ReLU, as in the other critics. norm: as in
+    Discriminator.
+    """
+
+    averages = True
+
+    def __init__(self, channels: int, width: int = 512, norm: str = "batch", hidden: bool = False) -> None:
+        super().__init__(norm, hidden)
+        with self.name_scope():
+            for inputs, kernel in ((channels, 3), (width, 1), (width, 1)):
+                self.layers.add(_conv(inputs, width, kernel, 1, kernel // 2), *_norms(norm, width), nn.LeakyReLU(0.2))
+            self.layers.add(_conv(width, 1, 1, 1, 0))
+
+
 class Discriminator(Critic):
     """Map (N,channels,size,size) -> scores (N,), unbounded; several such maps -> as many scores.
 
@@ -86,40 +108,53 @@ class Discriminator(Critic):
 
     The first block keeps the size (3x3, but 1x1 on a 1x1 map), each further one halves it, rounding down,
     until it is 2 or less, and a convolution covers what is left: blocks of 16, 8, 4, 2 for a 16x16 map, as
-    in figure 2.
+    in figure 2. size None: maps (N,channels,H,W) of any size, at least 4x4; figure 2 does not fit them, so two blocks
+    halve, a 1x1 convolution follows, and the mean over the cells is the score, which no size of an image enlarges.
 
     width: channels of every block. norm: 'batch', 'none', 'joint' (BatchNorm over all maps of a pass together) or
     'instance', which skips 1x1 maps: it would turn each of them into a constant. hidden: as in Critic.
     """
 
-    def __init__(self, channels: int, size: int, width: int = 512, norm: str = "batch", hidden: bool = False) -> None:
+    def __init__(
+        self, channels: int, size: int | None, width: int = 512, norm: str = "batch", hidden: bool = False
+    ) -> None:
         super().__init__(norm, hidden)
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {norm!r}")
+        self.averages = size is None
+        sides = [None] * _HALVINGS if size is None else _halved(size)
         with self.name_scope():
-            kernel = 3 if size > 1 else 1
+            kernel = 1 if size == 1 else 3
             self.layers.add(_conv(channels, width, kernel, 1, kernel // 2), nn.LeakyReLU(0.2))
-            while size > 2:
-                size //= 2
+            for side in sides:
                 self.layers.add(_conv(width, width, 4, 2, 1))
-                if norm in ("batch", "joint"):
-                    self.layers.add(nn.BatchNorm(in_channels=width, gamma_initializer=_AroundOne()))
-                elif norm == "instance" and size > 1:
-                    self.layers.add(nn.InstanceNorm(in_channels=width, scale=True, gamma_initializer=_AroundOne()))
+                if norm != "instance" or side != 1:
+                    self.layers.add(*_norms(norm, width))
                 self.layers.add(nn.LeakyReLU(0.2))
-            self.layers.add(_conv(width, 1, size, 1, 0))
+            left = 1 if size is None else [size, *sides][-1]
+            self.layers.add(_conv(width, 1, left, 1, 0))
+
+
+def _halved(size: int) -> list[int]:
+    """Sides after each block that halves, rounding down, until 2 or less."""
+    sides = []
+    while size > 2:
+        size //= 2
+        sides.append(size)
+    return sides
 
 
 class DNet(HybridBlock):
     """Maps (N,channels[i],sizes[i],sizes[i]) -> list of scores, by one critic for each map.
 
-    kind: 'image', a Discriminator, or 'cell', a CellCritic. hidden: RealAndFake gives hidden layers too.
+    sizes: None where a map's size is not known before. kind: 'image', a Discriminator, 'cell', a CellCritic, or
+    'patch', a PatchCritic. hidden: RealAndFake gives hidden layers too.
     """
 
     def __init__(
         self,
         channels: Sequence[int],
-        sizes: Sequence[int],
+        sizes: Sequence[int | None],
         width: int = 512,
         norm: str = "batch",
         kind: str = "image",
@@ -129,11 +164,12 @@ class DNet(HybridBlock):
         with self.name_scope():
             self.discriminators = nn.HybridSequential(prefix="")
             for count, size in zip(channels, sizes):
-                critic = (
-                    CellCritic(count, width, hidden)
-                    if kind == "cell"
-                    else Discriminator(count, size, width, norm, hidden)
-                )
+                if kind == "cell":
+                    critic: Critic = CellCritic(count, width, hidden)
+                elif kind == "patch":
+                    critic = PatchCritic(count, width, norm, hidden)
+                else:
+                    critic = Discriminator(count, size, width, norm, hidden)
                 self.discriminators.add(critic)
 
     def hybrid_forward(self, F, *maps):  # type: ignore[no-untyped-def]
@@ -173,6 +209,15 @@ class _AroundOne(mx.init.Initializer):
 
     def _init_weight(self, _: str, array: mx.nd.NDArray) -> None:
         array[:] = mx.nd.random.normal(1, 0.02, shape=array.shape)
+
+
+def _norms(norm: str, width: int) -> list[HybridBlock]:
+    """The norm behind a convolution, if there is any."""
+    if norm in ("batch", "joint"):
+        return [nn.BatchNorm(in_channels=width, gamma_initializer=_AroundOne())]
+    if norm == "instance":
+        return [nn.InstanceNorm(in_channels=width, scale=True, gamma_initializer=_AroundOne())]
+    return []
 
 
 def _cell(inputs: int, outputs: int) -> nn.Conv2D:

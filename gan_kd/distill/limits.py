@@ -102,7 +102,7 @@ def input_gradient(critic: Critic, point: NDArray) -> NDArray:
             shapes.append(x.shape)
             masks.append(_factors(layer, x) if isinstance(layer, nn.LeakyReLU) else None)
             x = layer(x)
-        slope = nd.ones_like(x)
+        slope = nd.ones_like(x) / (x.shape[2] * x.shape[3] if critic.averages else 1)
     for layer, shape, mask in zip(reversed(layers), reversed(shapes), reversed(masks)):
         slope = slope * mask if mask is not None else _transposed(layer, slope, shape)
     return slope

@@ -43,9 +43,10 @@ class Gan:
         choices=("raw", "unit"),
     )
     kind: str = knob(
-        "D scores a map as a whole (image, as the paper) or each cell by its channels (cell)",
+        "D scores a map as a whole (image, as the paper), each cell by its channels (cell), or takes the mean over 3x3 "
+        "patches (patch)",
         "image",
-        choices=("image", "cell"),
+        choices=("image", "cell", "patch"),
         in_hash=None,
     )
     condition: str = knob(

@@ -120,6 +120,7 @@ CONFIGS = {
     "penalty": {"limit": "penalty", "input": "standard"},
     "conditional, penalty, cells": {"kind": "cell", "condition": "teacher", "limit": "penalty"},
     "spectral image": {"limit": "spectral", "loss": "hinge"},
+    "patch, penalty": {"kind": "patch", "limit": "penalty"},
 }
 
 
@@ -192,17 +193,17 @@ def test_spectral_norms_are_brought_to_one_and_follow_a_moving_weight(kind):
     assert max(norms()) > 0.95
 
 
-def critic_of(kind, condition=1):
+def critic_of(kind, condition=1, known=True):
     mx.random.seed(3)
-    dnet = DNet([condition * c for c in CHANNELS], SIZES, 6, "none", kind)
+    dnet = DNet([condition * c for c in CHANNELS], SIZES if known else [None] * 3, 6, "none", kind)
     dnet.initialize(mx.init.Normal(0.5), force_reinit=True)
     return dnet
 
 
-@pytest.mark.parametrize("kind", ["image", "cell"])
-def test_the_chain_of_transposed_convolutions_is_the_scores_gradient(kind):
-    dnet = critic_of(kind)
-    for critic, m in zip(dnet.discriminators, maps(0)[0]):
+@pytest.mark.parametrize("kind, known", [("image", True), ("cell", True), ("image", False), ("patch", False)])
+def test_the_chain_of_transposed_convolutions_is_the_scores_gradient(kind, known):
+    dnet = critic_of(kind, known=known)
+    for critic, m in zip(dnet.discriminators, maps(0)[0][: None if known else 1]):
         m.attach_grad()
         with autograd.record():
             score = critic(m).sum()

@@ -6,7 +6,7 @@ import pytest
 from mxnet import autograd
 from mxnet.gluon import nn
 
-from gan_kd.distill.discriminator import NORMS, Discriminator, DNet, RealAndFake
+from gan_kd.distill.discriminator import NORMS, Discriminator, DNet, PatchCritic, RealAndFake
 
 
 def made(*args, **kwargs):
@@ -211,3 +211,77 @@ def test_a_cell_critic_scores_every_cell_by_its_channels(compiled):
     assert len(found) == len(scores) + len(hidden) == 4 + 8
     for own, expected in zip(found, [*scores, *hidden]):
         np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-5)
+
+
+def any_size(kind, norm, width=4):
+    mx.random.seed(5)
+    net = PatchCritic(6, width, norm) if kind == "patch" else Discriminator(6, None, width, norm)
+    return large_weights(net)
+
+
+def large_weights(net):
+    """The net with weights from N(0, 0.4): with those that it draws itself scores hardly differ from 0."""
+    net.initialize()
+    for parameter in net.collect_params(".*weight").values():
+        parameter.set_data(mx.nd.random.normal(0, 0.4, parameter.shape))
+    return net
+
+
+def forward_any_size(net, x, norm):
+    """The mean over the cells; image: 3x3, twice 4x4 stride 2, 1x1; patch: 3x3, twice 1x1, 1x1, norm on each block."""
+    axes = {"batch": (0, 2, 3), "instance": (2, 3)}.get(norm)
+    parameters = net.collect_params().items()
+    weights = [p.data().asnumpy().astype("float64") for n, p in parameters if n.endswith("weight")]
+    scales = [p.data().asnumpy().astype("float64") for n, p in parameters if n.endswith("gamma")]
+    patch = isinstance(net, PatchCritic)
+    for index, weight in enumerate(weights[:-1]):
+        strided = index > 0 and not patch
+        x = convolution(x, weight, 2 if strided else 1, {1: 0, 3: 1, 4: 1}[weight.shape[2]])
+        if axes and (patch or index):
+            x = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+            x *= scales.pop(0)[:, None, None]
+        x = np.where(x > 0, x, 0.2 * x)
+    return convolution(x, weights[-1], 1, 0).mean(axis=(1, 2, 3))
+
+
+@pytest.mark.parametrize("kind", ["image", "patch"])
+@pytest.mark.parametrize("norm", ["none", "batch", "instance"])
+def test_a_critic_of_any_size_is_the_mean_over_cells(kind, norm):
+    net = any_size(kind, norm)
+    net.hybridize(static_alloc=True)
+    for side in (8, 5, 12):  # one compiled graph, maps of several sizes
+        x = np.random.default_rng(side).standard_normal((2, 6, side, side))
+        with autograd.train_mode():
+            scores = net(mx.nd.array(x)).asnumpy()
+        np.testing.assert_allclose(scores, forward_any_size(net, x, norm), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["image", "patch"])
+def test_each_image_counts_once_whatever_its_size(kind):
+    net = any_size(kind, "none")
+    small = mx.nd.array(np.random.default_rng(0).standard_normal((1, 6, 12, 16)))
+    assert net(small).shape == (1,)
+    flat = mx.nd.broadcast_axis(mx.nd.random.normal(shape=(1, 6, 1, 1)), axis=(2, 3), size=(40, 40))
+    wide = mx.nd.broadcast_axis(flat[:, :, :1, :1], axis=(2, 3), size=(40, 80))
+    assert net(wide).asscalar() == pytest.approx(net(flat).asscalar(), rel=0.2)
+
+
+@pytest.mark.parametrize("kind, norm", [("image", "batch"), ("patch", "none")])
+def test_gradients_of_a_critic_of_any_size_equal_finite_differences(kind, norm, check_gradients):
+    mx.random.seed(2)
+    net = large_weights(DNet([3], [None], width=4, norm=norm, kind=kind))
+    check_gradients(net, [np.random.default_rng(0).standard_normal((2, 3, 6, 9))], step=1e-4, rel=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["image", "patch"])
+@pytest.mark.parametrize("norm", ["none", "batch", "instance"])
+def test_real_and_fake_maps_of_any_size_are_scored_as_by_themselves(kind, norm):
+    mx.random.seed(3)
+    dnet = large_weights(DNet([5], [None], width=4, norm=norm, kind=kind, hidden=True))
+    sides = [mx.nd.random.normal(mean, 1, (2, 5, 7, 9)) for mean in (0, 2)]
+    with autograd.train_mode():
+        found = RealAndFake(dnet)(*sides)
+        apart = [dnet(side)[0] for side in sides]
+    assert len(found) == 2 + 2 * 3
+    for one, other in zip(found, apart):
+        np.testing.assert_allclose(one.asnumpy(), other.asnumpy(), rtol=1e-4, atol=1e-6)
