@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import mxnet as mx
 from gluoncv.model_zoo import get_model
 from gluoncv.model_zoo.rcnn.faster_rcnn.faster_rcnn import FasterRCNN
-from mxnet.gluon import Block, HybridBlock, Parameter, nn
+from mxnet.gluon import Block, HybridBlock, nn
 
 from gan_kd.detectors.faster_rcnn.network import Extractor, Head, split
 from gan_kd.detectors.faster_rcnn.settings import STRIDE, Settings
 from gan_kd.errors import UsageError
 from gan_kd.gluon import weights
+from gan_kd.gluon.initial import initialise
 
 #: What the optimiser leaves as it is, beside BatchNorm's statistics: 'published' the layers up to stride 4 and every
 #: BatchNorm, as GluonCV's networks on ResNet do; 'statistics' nothing.
@@ -50,7 +51,7 @@ def build(
     names them. Raises UsageError for a backbone that cannot carry one and for a wrong file.
     """
     extractor, head, layers = _assemble(backbone, classes, settings)
-    _initialise([*extractor.collect_params().values(), *head.collect_params().values()])
+    initialise([*extractor.collect_params().values(), *head.collect_params().values()])
     if init != "random":
         _load(layers, init, f"the backbone {backbone}")
     return extractor, head
@@ -149,14 +150,6 @@ def _set_shapes(extractor: Extractor, head: Head) -> None:
         layer.weight.shape = (layer.weight.shape[0], head.settings.rpn_channels, 1, 1)
     for predictor in (head.class_predictor, head.box_predictor):
         predictor.weight.shape = (predictor.weight.shape[0], seen[1])
-
-
-def _initialise(parameters: Iterable[Parameter]) -> None:
-    """Initialises by a parameter's own rule if it has one, else by its name: He, and BatchNorm as identity."""
-    rules = {"weight": mx.init.Xavier("gaussian", "in", 2), "gamma": mx.init.One(), "var": mx.init.One()}
-    for parameter in parameters:
-        kind = parameter.name.rsplit("_", 1)[-1]
-        parameter.initialize(init=parameter.init or rules.get(kind, mx.init.Zero()), ctx=mx.cpu())
 
 
 def _load(layers: Layers, path: str | Path, what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +15,13 @@ from gluoncv.model_zoo import get_model, get_model_list
 from gluoncv.model_zoo.model_store import get_model_file, pretrained_model_list
 from gluoncv.model_zoo.ssd import SSD, get_ssd, vgg16_atrous_300, vgg16_atrous_512
 from gluoncv.model_zoo.ssd.resnet_v1b_ssd import resnet34_v1b_ssd
-from mxnet.gluon import HybridBlock, Parameter
+from mxnet.gluon import HybridBlock
 
 from gan_kd.detectors import taps as stages
 from gan_kd.detectors.ssd.extractor import infer_shapes
 from gan_kd.errors import RunError, UsageError
 from gan_kd.gluon import weights
+from gan_kd.gluon.initial import initialise
 from gan_kd.recipe.backbones import BY_STRIDE
 from gan_kd.system.console import as_asked
 
@@ -132,7 +133,7 @@ def build(
     fails.
     """
     net = assemble(backbone, size, classes, prefix, taps)
-    _initialise(net.collect_params().values())
+    initialise(net.collect_params().values())
     if init != "random":
         _load_backbone(net, backbone, size, weights_file(backbone) if init == "imagenet" else init)
     return net
@@ -251,18 +252,6 @@ def _set_shapes(net: SSD, size: int) -> None:
         for predictor in predictors:
             weight = predictor.predictor.weight
             weight.shape = (weight.shape[0], channels, *weight.shape[2:])
-
-
-def _initialise(parameters: Iterable[Parameter]) -> None:
-    """Initialises by a parameter's own rule if it has one, else by its name: He, and BatchNorm as identity.
-
-    Block.initialize would draw the BatchNorm of GluonCV's extra layers at random, negative variances
-    included.
-    """
-    rules = {"weight": mx.init.Xavier("gaussian", "in", 2), "gamma": mx.init.One(), "var": mx.init.One()}
-    for parameter in parameters:
-        kind = parameter.name.rsplit("_", 1)[-1]
-        parameter.initialize(init=parameter.init or rules.get(kind, mx.init.Zero()), ctx=mx.cpu())
 
 
 def _load_backbone(net: SSD, backbone: str, size: int, path: str | Path) -> None:

@@ -7,28 +7,15 @@ its parameters and their names in a file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import mxnet as mx
-from gluoncv.model_zoo.mobilenet import get_mobilenet
-from gluoncv.model_zoo.yolo.darknet import darknet53
 from gluoncv.model_zoo.yolo.yolo3 import YOLOV3, _upsample
 from mxnet import autograd
 from mxnet.gluon import HybridBlock, Parameter, nn
 from mxnet.ndarray import NDArray
 
-from gan_kd.detectors.yolo3.anchors import ANCHORS, STRIDES
-
-#: Channels of the fused maps of stride 32, 16, 8 in GluonCV's zoo; 2 C behind each 3x3 convolution.
-FILTERS = {
-    "darknet53": (512, 256, 128),
-    "mobilenet1.0": (512, 256, 128),
-    "mobilenet0.75": (512, 256, 128),
-    "mobilenet0.5": (256, 128, 128),
-    "mobilenet0.25": (256, 128, 128),
-}
-_SMALLEST = 64  # px: 2x2 cells of stride 32
+_EXAMPLE = 64  # px of an input whose maps tell the shapes
 
 
 class Predictions(NamedTuple):
@@ -39,33 +26,6 @@ class Predictions(NamedTuple):
     centres: NDArray  # (n, A, 2) logits of the place in the cell, x and y
     scales: NDArray  # (n, A, 2) log of width and height, by the anchor's
     classes: NDArray  # (n, A, classes) logits
-
-
-def assemble(backbone: str, classes: Sequence[str], filters: Sequence[int] | None = None) -> YOLOV3:
-    """GluonCV's YOLOv3 on one of `FILTERS`' backbones, all shapes set, no parameter initialised.
-
-    filters: even channels of the fused maps of stride 32, 16, 8; None: `FILTERS`, with which darknet53, mobilenet1.0
-    and mobilenet0.25 are the networks of GluonCV's zoo.
-    """
-    if backbone == "darknet53":
-        layers = darknet53(pretrained=False).features
-        stages = [layers[:15], layers[15:24], layers[24:]]
-    else:
-        layers = get_mobilenet(float(backbone[len("mobilenet") :]), pretrained=False).features
-        stages = [layers[:33], layers[33:69], layers[69:-2]]
-    anchors = ANCHORS.reshape(len(STRIDES), -1).tolist()
-    net = YOLOV3(stages, list(filters or FILTERS[backbone]), anchors, list(STRIDES), classes=list(classes))
-    _set_shapes(net)
-    return net
-
-
-def _set_shapes(net: YOLOV3) -> None:
-    """Completes the shapes of all parameters, so that no initialisation waits for a first batch."""
-    graph = mx.sym.Group(net(mx.sym.var("data")))
-    arguments, _, states = graph.infer_shape(data=(1, 3, _SMALLEST, _SMALLEST))
-    shapes = dict(zip(graph.list_arguments() + graph.list_auxiliary_states(), arguments + states))
-    for name, parameter in net.collect_params().items():
-        parameter.shape = shapes[name]
 
 
 class YOLO3Extractor(HybridBlock):
@@ -84,9 +44,9 @@ class YOLO3Extractor(HybridBlock):
         for block in net.yolo_blocks:
             self.yolo_blocks.add(_Part(body=block.body))
         graph = mx.sym.Group(self(mx.sym.var("data")))
-        maps = graph.infer_shape(data=(1, 3, _SMALLEST, _SMALLEST))[1]
+        maps = graph.infer_shape(data=(1, 3, _EXAMPLE, _EXAMPLE))[1]
         self.channels = [channels for _, channels, _, _ in maps]
-        self.strides = [_SMALLEST // side for _, _, side, _ in maps]
+        self.strides = [_EXAMPLE // side for _, _, side, _ in maps]
 
     def hybrid_forward(self, F, x):  # type: ignore[no-untyped-def]
         backbone, fused = [], []

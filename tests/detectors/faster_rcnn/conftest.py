@@ -13,6 +13,7 @@ from gluoncv.model_zoo.rcnn.faster_rcnn.faster_rcnn import FasterRCNN
 from gan_kd.detectors.faster_rcnn import zoo
 from gan_kd.detectors.faster_rcnn.network import Extractor, Head, split
 from gan_kd.detectors.faster_rcnn.settings import Settings
+from gan_kd.gluon.initial import initialise
 
 CLASSES = ["cat", "cow", "dog"]
 SMALL = Settings(
@@ -50,7 +51,7 @@ def small() -> Callable[..., Whole]:
         net = FasterRCNN(layers.features, layers.top, CLASSES, **numbers)
         extractor, head = split(net, settings, layers.channels)
         zoo._set_shapes(extractor, head)
-        zoo._initialise(net.collect_params().values())
+        initialise(net.collect_params().values())
         for parameter in net.collect_params(".*(gamma|var|beta|mean)").values():
             parameter.set_data(parameter.data() + mx.nd.random.uniform(0, 0.2, parameter.shape))
         for parameter in net.collect_params(".*(dense|rpn).*weight").values():  # or all scores are nearly equal

@@ -11,6 +11,7 @@ from gan_kd.detectors.ssd import zoo
 from gan_kd.detectors.ssd.head import new_head
 from gan_kd.detectors.ssd.network import join, split
 from gan_kd.errors import UsageError
+from gan_kd.gluon.initial import initialise
 
 CLASSES = ["cat", "cow", "dog"]
 # Seconds each on one core: the deep ones, and COCO's 80 classes where VOC's 20 run the same code.
@@ -33,7 +34,7 @@ def zoo_network(name):
     net = get_model(name, pretrained=False, pretrained_base=False)
     size = int(name.split("_")[1])
     zoo._set_shapes(net, size)
-    zoo._initialise(net.collect_params().values())
+    initialise(net.collect_params().values())
     for parameter in net.collect_params(".*(gamma|var|beta|mean)").values():
         parameter.set_data(parameter.data() + mx.nd.random.uniform(0, 0.2, parameter.shape))
     return net, mx.nd.random.normal(shape=(1, 3, size, size))

@@ -7,8 +7,8 @@ import pytest
 from gluoncv.model_zoo.yolo.yolo_target import YOLOV3PrefetchTargetGenerator
 from mxnet import autograd
 
-from gan_kd.detectors.ssd import zoo
-from gan_kd.detectors.yolo3.network import assemble
+from gan_kd.detectors.yolo3.zoo import assemble
+from gan_kd.gluon.initial import initialise
 
 CLASSES = ["cat", "cow", "dog"]
 
@@ -20,7 +20,7 @@ def network():
     def build(backbone="mobilenet0.25", filters=(32, 16, 8)):
         mx.random.seed(3)
         net = assemble(backbone, CLASSES, filters)
-        zoo._initialise(net.collect_params().values())
+        initialise(net.collect_params().values())
         for parameter in net.collect_params(".*(gamma|var|beta|mean)").values():
             parameter.set_data(parameter.data() + mx.nd.random.uniform(0, 0.2, parameter.shape))
         return net

@@ -8,19 +8,18 @@ import pytest
 from gluoncv.model_zoo import get_model
 from mxnet import autograd
 
-from gan_kd.detectors.ssd import zoo
 from gan_kd.detectors.yolo3.anchors import anchor_boxes, anchor_count
 from gan_kd.detectors.yolo3.loss import YOLO3Loss, spread
 from gan_kd.detectors.yolo3.network import (
-    FILTERS,
     Predictions,
     YOLO3Decoder,
-    assemble,
     parameters,
     split,
 )
 from gan_kd.detectors.yolo3.targets import YOLO3Targets
+from gan_kd.detectors.yolo3.zoo import FILTERS, assemble
 from gan_kd.gluon import weights
+from gan_kd.gluon.initial import initialise
 
 CLASSES = ["cat", "cow", "dog"]
 SIZE = 64
@@ -124,7 +123,7 @@ def test_files_go_both_ways(backbone, tmp_path):
 
     mx.random.seed(5)
     ours = assemble(backbone, CLASSES)
-    zoo._initialise(ours.collect_params().values())
+    initialise(ours.collect_params().values())
     file = tmp_path / "ours.params"
     weights.write(parameters(*split(ours)), file)
     theirs = zoo_network()
