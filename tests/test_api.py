@@ -1,4 +1,4 @@
-"""The package from Python: the lines of the README on drawn images, and what they refuse."""
+"""The package from Python: the lines of docs/products.md on drawn images, and what they refuse."""
 
 from __future__ import annotations
 
