@@ -48,41 +48,43 @@ def _train_parser() -> argparse.ArgumentParser:
     parser = _parser("train", train)
     add_arguments(parser)
     group = parser.add_argument_group("run")
-    group.add_argument("--save-prefix", type=Path, default=Path("runs"), help="folder of all runs (%(default)s)")
-    group.add_argument("--resume", action="store_true", help="go on with the run that is there")
+    group.add_argument(
+        "--save-prefix", type=Path, default=Path("runs"), metavar="FOLDER", help="of all runs (%(default)s)"
+    )
+    group.add_argument("--resume", action="store_true", help="resume the run of this recipe and seed")
     return parser
 
 
 def dist(argv: list[str]) -> int:
-    """train on several machines or processes: scripts/train_dist.sh"""
+    """train on several machines or processes, as bash scripts/train_dist.sh does"""
     from gan_kd.distributed.launch import main
 
     return main(argv, _train_parser())
 
 
 def evaluate(argv: list[str]) -> int:
-    """measure a params file on the recipe's test split"""
+    """measure a trained network: mAP and the AP of each class"""
     from gan_kd.commands.evaluate import main
 
     return main(argv)
 
 
 def detect(argv: list[str]) -> int:
-    """find objects in images or a video with a params file: pictures and COCO results"""
+    """find objects in images or a video: pictures with boxes, and COCO results"""
     from gan_kd.commands.detect import main
 
     return main(argv)
 
 
 def export(argv: list[str]) -> int:
-    """write a params file's network for products: MXNet's symbol, ONNX, int8, and what each costs"""
+    """write a trained network as MXNet's symbol, ONNX or int8, and what each costs"""
     from gan_kd.commands.export import main
 
     return main(argv)
 
 
 def check(argv: list[str]) -> int:
-    """read every annotation and image of a recipe's data and list what is wrong"""
+    """read every annotation and image of your data, and list what is wrong"""
     from gan_kd.data.check import check as check_data
     from gan_kd.recipe import add_arguments, recipe_from
 
@@ -98,20 +100,20 @@ def download(argv: list[str]) -> int:
     from gan_kd.data.download import download as fetch
 
     parser = _parser("download", download)
-    parser.add_argument("dataset", choices=("voc", "coco"))
-    parser.add_argument("--root", type=Path, help="where to (default ~/.mxnet/datasets/DATASET)")
+    parser.add_argument("dataset", choices=("voc", "coco"), help="VOC07+12 or COCO 2017")
+    parser.add_argument("--root", type=Path, metavar="FOLDER", help="where to (~/.mxnet/datasets/DATASET)")
     arguments = parser.parse_args(argv)
     fetch(arguments.dataset, arguments.root or Path("~/.mxnet/datasets", arguments.dataset).expanduser())
     return 0
 
 
 def report(argv: list[str]) -> int:
-    """write the report of a run, or of several, their spread, and the published tables beside them"""
+    """write the report of runs, of the seeds of each recipe, and the published tables"""
     from gan_kd.report.report import main, summarise
 
     parser = _parser("report", report)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders, or folders of them")
-    parser.add_argument("--out", type=Path, help="copy the reports there, one folder a recipe (e.g. results)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="copy the reports there, too")
     parser.add_argument("--no-photos", action="store_true", help="leave out the page of the data set's images")
     parser.add_argument("--not-run", metavar="TEXT", help="why cells of the published tables were not run here")
     parser.add_argument("--summary", action="store_true", help="only the page over the seeds of each recipe")
@@ -124,7 +126,7 @@ def report(argv: list[str]) -> int:
 
 
 def study(argv: list[str]) -> int:
-    """train a matrix of recipes and seeds, resumable at any moment, and compare them"""
+    """train several recipes with several seeds and compare them; the same command resumes it"""
     from gan_kd.commands.study import main
 
     return main(argv)
@@ -138,36 +140,36 @@ def status(argv: list[str]) -> int:
 
 
 def recipes(argv: list[str]) -> int:
-    """list the recipes, or print one with every knob explained"""
+    """list the recipes, or explain every key of one (--show NAME)"""
     from gan_kd.recipe import show
 
     parser = _parser("recipes", recipes)
-    parser.add_argument("--show", metavar="NAME", help="a recipe or a .yaml file")
+    parser.add_argument("--show", metavar="NAME", help="the recipe to explain: a shipped name or a .yaml file")
     print(show(parser.parse_args(argv).show))
     return 0
 
 
 def doctor(argv: list[str]) -> int:
-    """tell what this machine has, and what is wrong"""
+    """print what this machine has, and what is missing"""
     from gan_kd.commands.doctor import main
 
     _parser("doctor", doctor).parse_args(argv)
     return main()
 
 
-COMMANDS = {
+COMMANDS = {  # in the order in which a newcomer needs them
+    "doctor": doctor,
+    "recipes": recipes,
+    "download": download,
+    "check": check,
     "train": train,
-    "dist": dist,
+    "status": status,
+    "report": report,
     "eval": evaluate,
     "detect": detect,
     "export": export,
-    "check": check,
-    "report": report,
     "study": study,
-    "status": status,
-    "recipes": recipes,
-    "download": download,
-    "doctor": doctor,
+    "dist": dist,
 }
 
 
@@ -181,7 +183,8 @@ _ABOUT = """\
 commands:
 {commands}
 
-COMMAND --help tells more. -q and -v may stand behind COMMAND, too.
+Begin with `train --recipe demo`, which needs no data. COMMAND --help lists the options of a command; -q and -v may
+stand behind COMMAND, too.
 
 exit codes:
   0    done; a training that a signal stopped: saved

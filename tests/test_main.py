@@ -74,7 +74,7 @@ def test_help_of_a_training_groups_options_and_shows_the_recipes_values(capsys):
     text = " ".join(capsys.readouterr().out.split())
     titles = [text.index(f" {title}: ") for title in ("recipe", "data", "training", "devices", "run")]
     assert titles == sorted(titles)
-    for shown in ("px (512)", "contexts (64)", "(~/.mxnet/datasets/voc)", "(gpu:0,gpu:1)", "all runs (runs)"):
+    for shown in ("px (512)", "contexts (64)", "(~/.mxnet/datasets/voc)", "(gpu:0,gpu:1)", "of all runs (runs)"):
         assert shown in text
 
 

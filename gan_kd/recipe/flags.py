@@ -67,10 +67,17 @@ def add_arguments(parser: argparse.ArgumentParser, recipe: str = "voc/mobilenet1
     """
     usual = load(recipe)
     group = parser.add_argument_group(
-        "recipe", f"what is not given stays as the recipe has it; in parentheses: {recipe}'s"
+        "recipe", f"keys that are not given stay as the recipe has them; in parentheses those of {recipe}"
     )
-    group.add_argument("--recipe", default=recipe, metavar="NAME", help="shipped, or a .yaml file (%(default)s)")
-    group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the recipe")
+    group.add_argument(
+        "--recipe",
+        default=recipe,
+        metavar="NAME",
+        help="a name that the command recipes lists, or a .yaml file (%(default)s)",
+    )
+    group.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any key of the recipe, as often as needed"
+    )
     data, training = parser.add_argument_group("data"), parser.add_argument_group("training")
     text = f"data.dataset, its usual root, splits and metric ({usual.data.dataset})"
     data.add_argument("--dataset", choices=list(_DATASETS), help=text)
