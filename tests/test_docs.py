@@ -243,7 +243,7 @@ def test_recipes_that_are_written_out_load(tmp_path):
             assert load(file).trains("distilled")
 
 
-def test_the_distiller_that_is_written_out_gives_its_loss():
+def test_the_distiller_that_is_written_out_gives_its_loss() -> None:
     (source,) = blocks(ROOT / "docs" / "distillers.md", "python")
     module: dict[str, Any] = {}
     exec(source, module)
