@@ -44,8 +44,9 @@ from gan_kd.study.report import labelfree
 from gan_kd.system.files import write_json
 from gan_kd.system.machine import machine
 from gan_kd.system.version import commit
-from gan_kd.training.networks import build_distillers, build_student, build_teacher
-from gan_kd.training.step import Networks, Step
+from gan_kd.training.distillers import build_distillers
+from gan_kd.training.networks import Networks, build_student, build_teacher
+from gan_kd.training.step import Step
 
 HELD_OUT = 64  # images
 EVERY = 20  # steps between measurements

@@ -30,7 +30,8 @@ from gan_kd.evaluation.evaluate import evaluate
 from gan_kd.gluon.optim import Optimisation, Position
 from gan_kd.recipe import Data, Demo, Distill, Eval, Gan, Optimizer, Recipe, Stage, Student, Teacher, Train
 from gan_kd.system.strict_json import dumps
-from gan_kd.training.networks import build_distillers, build_student, build_teacher
+from gan_kd.training.distillers import build_distillers
+from gan_kd.training.networks import build_student, build_teacher
 from gan_kd.training.step import Step
 
 CLASSES = ("circle", "square")

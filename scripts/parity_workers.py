@@ -97,6 +97,7 @@ def _steps(setup: Setup) -> dict[str, np.ndarray]:
     from gan_kd.gluon.optim import Optimisation, Position
     from gan_kd.recipe import Data, Distill, Gan, Optimizer, Recipe, Schedule, Stage, Student, Teacher
     from gan_kd.training import networks as build
+    from gan_kd.training.distillers import build_distillers
     from gan_kd.training.step import Step
 
     optimizer, schedule = Optimizer(*setup.optimizer), Schedule(at=[0.5])
@@ -115,7 +116,7 @@ def _steps(setup: Setup) -> dict[str, np.ndarray]:
     for block in (networks.detector, teacher):
         block.collect_params().reset_ctx(contexts)
     optimisation = Optimisation(networks.parameters(), optimizer, schedule, contexts)
-    distillers = build.build_distillers(recipe, stage, networks, contexts)
+    distillers = build_distillers(recipe, stage, networks, contexts)
     assert isinstance(distillers[0], GanDistiller)
     step = Step(networks, distillers, optimisation, contexts)
     anchors = len(networks.detector.head.anchors(networks.detector.extractor.sizes))

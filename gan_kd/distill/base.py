@@ -10,19 +10,36 @@ import mxnet as mx
 from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
+from gan_kd.detectors.base import Level
 from gan_kd.gluon.optim import Position
 
 Maps = list[NDArray]
 
 
 class Compared(NamedTuple):
-    """What a distiller knows of the maps before it sees any."""
+    """What a distiller is built with: what is known of the pairs of maps that it compares before it sees any."""
 
-    #: Of each pair of maps, C_k and S_k; a student's map has the teacher's channels, by its adapter.
-    channels: list[int]
-    sizes: list[int]
+    #: Of each pair the teacher's level; the student's map has its channels, by an adapter.
+    levels: list[Level]
     #: The devices, on which a distiller's own parameters have to be.
     contexts: tuple[mx.Context, ...]
+    classes: tuple[str, ...] = ()
+    #: Channels of the student's maps before the adapters that serve distillers alone, for one that brings its own.
+    student_channels: tuple[int, ...] = ()
+    #: Of whatever a distiller draws; MXNet's and NumPy's generators start from it too.
+    seed: int = 0
+    #: Statistics of a batch are to be those of all devices together.
+    sync_bn: bool = False
+
+    @property
+    def channels(self) -> list[int]:
+        """Of each pair of maps."""
+        return [level.channels for level in self.levels]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Sides of each pair of maps; for detectors whose images have one size."""
+        return [level.side for level in self.levels if level.side is not None]
 
 
 class Outputs(NamedTuple):
@@ -36,26 +53,42 @@ class Outputs(NamedTuple):
 class Seen(NamedTuple):
     """What a distiller sees of a batch on one device, which holds n of its samples.
 
-    Maps come in pairs: entry k of `teacher` and entry k of `student` have the same shape (n, C_k, S_k, S_k).
+    Maps come in pairs, those of the distiller's places: entry k of `teacher` and entry k of `student` have the same
+    shape (n, C_k, H_k, W_k). What is None was not asked for by `needs`.
     """
 
     teacher: Maps
     student: Maps
-    #: The teacher's and the student's, at equal anchors; None unless the distiller `needs` them, and in `update`.
+    #: The teacher's and the student's, at equal anchors; None in `update` too.
     outputs: tuple[Outputs, Outputs] | None = None
 
 
 class Distiller:
-    """A distillation method as the engine sees it; the defaults are those of a method without parameters of its own."""
+    """A distillation method as the engine sees it; the defaults are those of a method without parameters of its own.
+
+    It is built by `Class(compared, **arguments)`; `Compared` holds the pairs of maps of its places alone. A stage whose
+    detector family has no such place, or cannot give what it needs, is refused (recipe/families.py).
+    """
 
     #: Of its arrays in a checkpoint; no two distillers of a stage share it.
     name = ""
+    #: Where the maps that it compares stand, as `Level.place`; none for a method that compares no maps.
+    places: tuple[str, ...] = ("neck",)
     #: What `Seen` has to hold beside maps: "outputs" or nothing.
     needs: tuple[str, ...] = ()
-    #: Whether the losses reach the student's maps in `Seen`.
-    compares_maps = True
+    #: Whether it adapts the student's maps itself, by `parameters`: then `Seen` has them as they are without the
+    #: adapters that serve distillers alone, and shapes may differ in channels.
+    adapts = False
     #: Epochs before the stage's own in which only `update` runs and the student stands still.
     warmup_epochs = 0
+
+    def parameters(self) -> dict[str, mx.gluon.Parameter]:
+        """What the student's optimiser moves beside the student, by name: an adaptation layer, for example.
+
+        On all devices of `Compared`. It is trained by the losses, saved in checkpoints and not deployed; every
+        parameter has to be reached by them in every step.
+        """
+        return {}
 
     def losses(self, seen: Seen, batch_size: int) -> dict[str, NDArray]:
         """Weighted losses of one device, for the student to minimise.
@@ -99,7 +132,7 @@ class Distiller:
         return []
 
     def state(self) -> dict[str, NDArray]:
-        """Everything that `load_state` needs to go on with the same numbers, as arrays by name."""
+        """Everything beside `parameters` that `load_state` needs to go on with the same numbers, as arrays by name."""
         return {}
 
     def load_state(self, state: dict[str, NDArray]) -> None:

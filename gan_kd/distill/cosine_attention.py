@@ -5,7 +5,8 @@ from __future__ import annotations
 from mxnet import nd
 from mxnet.ndarray import NDArray
 
-from gan_kd.distill.base import Distiller, Seen
+from gan_kd.distill.base import Compared, Distiller, Seen
+from gan_kd.recipe import CosineAttention as Config
 
 
 def attention(feature_map: NDArray) -> NDArray:
@@ -27,8 +28,8 @@ class CosineAttention(Distiller):
 
     name = "cosine_attention"
 
-    def __init__(self, weight: float) -> None:
-        self.weight = weight
+    def __init__(self, config: Config, compared: Compared) -> None:
+        self.weight = config.weight
 
     def losses(self, seen: Seen, batch_size: int) -> dict[str, NDArray]:
         """`weight` x mean over maps of (1 - cos), summed over this device's samples / `batch_size`."""

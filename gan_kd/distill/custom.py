@@ -20,7 +20,7 @@ from gan_kd.recipe import Recipe
 from gan_kd.recipe.convert import nearest
 from gan_kd.recipe.schema import DISTILLERS
 
-_TAKEN = ("detector", "bridge", "optimiser", "adversarial", *DISTILLERS)  # parts of a checkpoint
+_TAKEN = ("detector", "bridge", "optimiser", "parameters", "adversarial", *DISTILLERS)  # parts of a checkpoint
 
 
 def load_all(recipe: Recipe) -> dict[str, int]:

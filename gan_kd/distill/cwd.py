@@ -5,7 +5,7 @@ from __future__ import annotations
 from mxnet import nd
 from mxnet.ndarray import NDArray
 
-from gan_kd.distill.base import Distiller, Seen
+from gan_kd.distill.base import Compared, Distiller, Seen
 from gan_kd.recipe import Cwd
 
 
@@ -22,7 +22,7 @@ class ChannelWise(Distiller):
 
     name = "cwd"
 
-    def __init__(self, config: Cwd) -> None:
+    def __init__(self, config: Cwd, compared: Compared) -> None:
         self.weight, self.temperature = config.weight, config.temperature
 
     def losses(self, seen: Seen, batch_size: int) -> dict[str, NDArray]:

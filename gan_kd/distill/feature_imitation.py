@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from mxnet import nd
 from mxnet.ndarray import NDArray
 
-from gan_kd.distill.base import Distiller, Seen
+from gan_kd.distill.base import Compared, Distiller, Seen
 from gan_kd.distill.standard import Standard
 from gan_kd.gluon.optim import Position
 from gan_kd.recipe import FeatureImitation as Config
@@ -24,9 +24,9 @@ class FeatureImitation(Distiller):
 
     name = "feature_imitation"
 
-    def __init__(self, config: Config, channels: Sequence[int]) -> None:
+    def __init__(self, config: Config, compared: Compared) -> None:
         self.weight = config.weight
-        self.standard = Standard(channels) if config.input == "standard" else None
+        self.standard = Standard(compared.channels) if config.input == "standard" else None
 
     def update(self, seen: Sequence[Seen], batch_size: int, position: Position) -> dict[str, list[NDArray]]:
         """Nothing to train; the teacher's statistics are counted."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
-from gan_kd.distill.base import Distiller, Maps, Seen, leaves, slopes
+from gan_kd.distill.base import Compared, Distiller, Maps, Seen, leaves, slopes
 from gan_kd.distill.ceiling import gap_warnings
 from gan_kd.distill.discriminator import Critic, DNet, RealAndFake
 from gan_kd.distill.limits import Spectral, penalise
@@ -46,21 +45,14 @@ class GanDistiller(Distiller):
 
     name = "adversarial"
 
-    def __init__(
-        self,
-        config: Gan,
-        channels: Sequence[int],
-        sizes: Sequence[int],
-        contexts: Sequence[mx.Context],
-        sync_bn: bool = False,
-        seed: int = 0,
-    ) -> None:
-        """sync_bn: D's BatchNorm takes its statistics over all contexts together. seed: of the penalty's draws."""
+    def __init__(self, config: Gan, compared: Compared) -> None:
+        """Draws D's weights."""
+        channels, contexts, sync_bn = compared.channels, compared.contexts, compared.sync_bn
         self.config = config
         self.warmup_epochs = config.warmup_epochs
-        self.seed = seed
+        self.seed = compared.seed
         inputs = [count * (2 if config.condition == "teacher" else 1) for count in channels]
-        self.dnet = DNet(inputs, sizes, config.width, config.norm, config.kind, config.match > 0)
+        self.dnet = DNet(inputs, compared.sizes, config.width, config.norm, config.kind, config.match > 0)
         self.dnet.initialize(ctx=list(contexts))
         self.critics = RealAndFake(self.dnet)
         self.critics.hybridize(static_alloc=True)  # and with it D-Net; as in training/step.py

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
-from gan_kd.distill.base import Distiller, Seen
+from gan_kd.distill.base import Compared, Distiller, Seen
 from gan_kd.distributed.cluster import here
 from gan_kd.gluon.sync_bn import summed
 from gan_kd.recipe import OutputImitation as Config
@@ -24,9 +24,9 @@ class OutputImitation(Distiller):
 
     name = "outputs"
     needs = ("outputs",)
-    compares_maps = False
+    places = ()
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, compared: Compared) -> None:
         self.config = config
 
     def shares(self, seen: Sequence[Seen], batch_size: int) -> dict[str, list[NDArray]]:

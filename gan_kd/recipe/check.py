@@ -77,6 +77,8 @@ def _check_stages(recipe: Recipe) -> None:
     if "distilled" in trained and not any(stage.distillers for stage in recipe.stages.values()):
         raise UsageError("stages: none of the distilled student has distillers; a student without is trains: inherit")
     named = [name for stage in recipe.stages.values() for name in stage.distillers if name not in DISTILLERS]
+    if recipe.distill.places == []:
+        raise UsageError("distill.places is empty: name backbone, neck or both, or leave it out")
     for name in recipe.distill.custom:
         if name not in named:
             raise UsageError(f"distill.custom has arguments of {name}, which no stage has{nearest(name, named)}")

@@ -145,6 +145,12 @@ class Distill:
         "linear",
         choices=("linear", "relu"),
     )
+    places: list[str] | None = knob(
+        "where the compared maps stand: backbone, neck; null: as each method has it",
+        None,
+        choices=("backbone", "neck"),
+        in_hash=None,
+    )
     gan: Gan = knob("", make=Gan)
     cosine_attention: CosineAttention = knob("", make=CosineAttention)
     feature_imitation: FeatureImitation = knob("", make=FeatureImitation)

@@ -2,29 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mxnet as mx
 import numpy as np
+from mxnet import gluon
 
 from gan_kd.detectors.adapters import Adapters, pair_maps, require_equal_sizes
 from gan_kd.detectors.saved import HEADS, load_detector
 from gan_kd.detectors.ssd import zoo
-from gan_kd.detectors.ssd.head import new_head, untrained_head
+from gan_kd.detectors.ssd.extractor import Extractor
+from gan_kd.detectors.ssd.head import SSDHead, new_head, untrained_head
 from gan_kd.detectors.ssd.network import Detector, join, split
-from gan_kd.distill import custom
-from gan_kd.distill.base import Compared, Distiller
-from gan_kd.distill.cosine_attention import CosineAttention
-from gan_kd.distill.cwd import ChannelWise
-from gan_kd.distill.feature_imitation import FeatureImitation
-from gan_kd.distill.gan import GanDistiller
-from gan_kd.distill.outputs import OutputImitation
+from gan_kd.distill.base import Distiller
 from gan_kd.errors import RunError, UsageError
-from gan_kd.recipe import Recipe, Stage, network_in_words
-from gan_kd.recipe.schema import DISTILLERS
-from gan_kd.training.step import Networks
+from gan_kd.recipe import Recipe, network_in_words
+
+
+@dataclass
+class Networks:
+    """What a stage trains, and what it learns from."""
+
+    detector: Detector
+    #: The frozen teacher, where there is one to learn from.
+    teacher: Extractor | None = None
+    #: Its head, which runs only for distillers that need outputs.
+    teacher_head: SSDHead | None = None
+    #: (student map, teacher map) that belong together.
+    pairs: Sequence[tuple[int, int]] = ()
+    #: Adapters that serve the distillers alone, because the student keeps its own head; not deployed.
+    bridge: Adapters | None = None
+
+    def parameters(self, distillers: Sequence[Distiller] = ()) -> dict[str, gluon.Parameter]:
+        """Everything that the student's optimiser moves in a stage with these distillers, by its name in files.
+
+        Of the bridge, as `bridge.*`, what one of them compares: the rest would have no gradient, which Gluon refuses.
+        Their own parameters follow, as `NAME.*`. Without the anchors, which are constants. UsageError where two have
+        one name.
+        """
+        detector = self.detector
+        parameters = {**detector.extractor._collect_params_with_prefix(), **detector.head._collect_params_with_prefix()}
+        if detector.adapters is not None:
+            parameters.update(detector.adapters._collect_params_with_prefix("adapters"))
+        if self.bridge is not None:
+            bridged = {k for distiller in distillers if not distiller.adapts for k in self.pairs_at(distiller.places)}
+            for k in sorted(bridged):
+                parameters.update(self.bridge.maps[k]._collect_params_with_prefix(f"bridge.maps.{k}"))
+        for distiller in distillers:
+            for name, parameter in distiller.parameters().items():
+                if f"{distiller.name}.{name}" in parameters:
+                    raise UsageError(
+                        f"the distiller {type(distiller).__name__} has a parameter {distiller.name}.{name}, a name "
+                        "that the student has already: rename it"
+                    )
+                parameters[f"{distiller.name}.{name}"] = parameter
+        return parameters
+
+    def pairs_at(self, places: Container[str]) -> list[int]:
+        """Which of `pairs` stand at one of these places."""
+        levels = self.teacher.levels if self.teacher is not None else []
+        return [k for k, (_, index) in enumerate(self.pairs) if levels[index].place in places]
+
+    def hybridize(self) -> None:
+        """Compile every part for training; an evaluation in between compiles the detector anew for itself."""
+        blocks = (
+            self.detector.extractor,
+            self.detector.adapters,
+            self.detector.head,
+            self.bridge,
+            self.teacher,
+            self.teacher_head,
+        )
+        for block in blocks:
+            if block is not None:
+                # Not static_shape: with it MXNet does not know that backward writes BatchNorm's statistics, and whoever
+                # reads or sets them may come before it. It brings no speed here.
+                block.hybridize(static_alloc=True)
 
 
 def seed_everything(seed: int) -> None:
@@ -80,14 +136,12 @@ def require_good_teacher(recipe: Recipe, map_: float) -> None:
     )
 
 
-def require_fitting_head(recipe: Recipe, classes: Sequence[str]) -> None:
+def require_fitting_head(recipe: Recipe, classes: Sequence[str], compared: str | None = None) -> None:
     """UsageError, before any training, where student and teacher need the same maps and anchors and have others.
 
-    Through another head's anchors the student would learn from other targets than its baseline does, and predictions
-    could not be compared one by one.
+    compared: a distiller of the recipe that compares predictions. Through another head's anchors the student would
+    learn from other targets than its baseline does, and predictions could not be compared one by one.
     """
-    named = [name for stage in recipe.stages.values() for name in stage.distillers]
-    compared = next((name for name in named if "outputs" in _needs(recipe, name)), None)
     taken = recipe.distill.head != "own" and recipe.trains("control", "distilled")
     if not taken and compared is None:
         return
@@ -110,13 +164,6 @@ def require_fitting_head(recipe: Recipe, classes: Sequence[str]) -> None:
         f"{what}: the head of the teacher ({recipe.teacher.backbone}) has other anchors than that of the student "
         f"({recipe.student.backbone}) for these classes; {way}"
     )
-
-
-def _needs(recipe: Recipe, name: str) -> tuple[str, ...]:
-    """What a distiller of the recipe has to see beside maps."""
-    if name in DISTILLERS:
-        return OutputImitation.needs if name == OutputImitation.name else ()
-    return tuple(custom.load(recipe, name).needs)
 
 
 def warn_of_inheritance(recipe: Recipe) -> str | None:
@@ -183,35 +230,6 @@ def head_in_words(recipe: Recipe, network: str, student: Detector, teacher: Dete
     own, other = (net.head.anchors(net.extractor.sizes) for net in (student, teacher))
     why = "distill.head is own" if np.array_equal(own, other) else "the teacher's is for other maps or anchors"
     return f"{whose} its own, {why}"
-
-
-def build_distillers(
-    recipe: Recipe, stage: Stage, networks: Networks, contexts: Sequence[mx.Context]
-) -> list[Distiller]:
-    """The distillers that a stage names. A new method is one more entry here and one recipe key."""
-    teacher = networks.teacher
-    distillers: list[Distiller] = []
-    for name in stage.distillers:
-        assert teacher is not None  # the recipe's check lets only stages of the distilled student name distillers
-        channels = [teacher.channels[t] for _, t in networks.pairs]
-        sizes = [teacher.sizes[t] for _, t in networks.pairs]
-        if name == "gan":
-            seed_everything(recipe.train.seed)
-            distillers.append(
-                GanDistiller(recipe.distill.gan, channels, sizes, contexts, recipe.train.sync_bn, recipe.train.seed)
-            )
-        elif name == "cosine_attention":
-            distillers.append(CosineAttention(recipe.distill.cosine_attention.weight))
-        elif name == "feature_imitation":
-            distillers.append(FeatureImitation(recipe.distill.feature_imitation, channels))
-        elif name == "cwd":
-            distillers.append(ChannelWise(recipe.distill.cwd))
-        elif name == "outputs":
-            distillers.append(OutputImitation(recipe.distill.outputs))
-        else:
-            seed_everything(recipe.train.seed)
-            distillers.append(custom.build(recipe, name, Compared(channels, sizes, tuple(contexts))))
-    return distillers
 
 
 def describe(recipe: Recipe, network: str, detector: Detector, teacher_sha256: str | None = None) -> dict[str, Any]:

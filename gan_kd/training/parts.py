@@ -5,9 +5,9 @@ from __future__ import annotations
 import mxnet as mx
 
 from gan_kd.distill.base import Distiller
-from gan_kd.gluon.arrays import prefixed, values
+from gan_kd.gluon.arrays import prefixed, set_values, stripped, values
 from gan_kd.gluon.optim import Optimisation
-from gan_kd.training.step import Networks
+from gan_kd.training.networks import Networks
 
 
 def arrays(networks: Networks, optimisation: Optimisation, distillers: list[Distiller]) -> dict[str, mx.nd.NDArray]:
@@ -17,7 +17,15 @@ def arrays(networks: Networks, optimisation: Optimisation, distillers: list[Dist
         found.update(prefixed(name, values(parameters)))
     for distiller in distillers:
         found.update(prefixed(distiller.name, distiller.state()))
+        found.update(prefixed(f"parameters/{distiller.name}", values(distiller.parameters())))
     return found
+
+
+def load_distillers(distillers: list[Distiller], found: dict[str, mx.nd.NDArray]) -> None:
+    """Put the distillers' part of `arrays` back."""
+    for distiller in distillers:
+        set_values(distiller.parameters(), stripped(f"parameters/{distiller.name}", found))
+        distiller.load_state(stripped(distiller.name, found))
 
 
 def everything(networks: Networks, optimisation: Optimisation, distillers: list[Distiller]) -> dict[str, mx.nd.NDArray]:

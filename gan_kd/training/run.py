@@ -33,12 +33,13 @@ from gan_kd.system.stop import Stopped, StopSignal
 from gan_kd.system.version import commit
 from gan_kd.training import checkpoint, parts
 from gan_kd.training.board import Board
+from gan_kd.training.distillers import build_distillers, comparing_outputs, require_given
 from gan_kd.training.estimate import check_memory
 from gan_kd.training.folder import RECIPE, open_folder
 from gan_kd.training.last import last_epoch, write_last
 from gan_kd.training.logs import MetricsFile, close_log, log, log_to
 from gan_kd.training.networks import (
-    build_distillers,
+    Networks,
     build_student,
     build_teacher,
     describe,
@@ -50,7 +51,7 @@ from gan_kd.training.networks import (
     warn_of_inheritance,
 )
 from gan_kd.training.stage import Progress, StageTrainer
-from gan_kd.training.step import Networks, Step
+from gan_kd.training.step import Step
 
 
 def train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
@@ -83,7 +84,8 @@ def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path
             f"{recipe.data.root}; lower it with --batch-size"
         )
     require_teacher_file(recipe, data[0].classes, folder)
-    require_fitting_head(recipe, data[0].classes)
+    require_given(recipe)
+    require_fitting_head(recipe, data[0].classes, comparing_outputs(recipe))
     memory = check_memory(recipe, data[0].classes, contexts)
     with (
         _opened(folder, recipe, resume, warmups),
@@ -225,8 +227,7 @@ class _Run:
         if self.progress.epoch or self.progress.batch:
             with checkpoint.fitting(self.folder):
                 optimisation.load_state(stripped("optimiser", self.arrays))
-                for distiller in distillers:
-                    distiller.load_state(stripped(distiller.name, self.arrays))
+                parts.load_distillers(distillers, self.arrays)
         self.arrays = {}
         here().require_equal(
             f"stage {name}", parts.everything(networks, optimisation, distillers), self.progress.position()

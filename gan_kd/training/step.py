@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import mxnet as mx
 import numpy as np
-from mxnet import autograd, gluon, nd
+from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
 from gan_kd.data.batch import TrainBatch
-from gan_kd.detectors.adapters import Adapters
-from gan_kd.detectors.ssd.extractor import Extractor
-from gan_kd.detectors.ssd.head import SSDHead
 from gan_kd.detectors.ssd.loss import MultiBoxLoss, scale_of
-from gan_kd.detectors.ssd.network import Detector
 from gan_kd.distill.base import Distiller, Maps, Outputs, Seen, leaves, norms
 from gan_kd.distill.cosine_attention import similarity
 from gan_kd.distributed.cluster import here
@@ -24,54 +20,29 @@ from gan_kd.errors import UsageError
 from gan_kd.gluon.contexts import full, split
 from gan_kd.gluon.optim import Optimisation, Position
 from gan_kd.gluon.sync_bn import on_devices
+from gan_kd.training.networks import Networks
 
 #: Of a diagnosis, what every worker finds the same.
 SHARED = ("maps", "critic_at_bound")
 
 
-@dataclass
-class Networks:
-    """What a stage trains, and what it learns from."""
+class _Taught(NamedTuple):
+    """The teacher on one device."""
 
-    detector: Detector
-    #: The frozen teacher, where there is one to learn from.
-    teacher: Extractor | None = None
-    #: Its head, which runs only for distillers that need outputs.
-    teacher_head: SSDHead | None = None
-    #: (student map, teacher map) that belong together.
-    pairs: Sequence[tuple[int, int]] = ()
-    #: Adapters that serve the distillers alone, because the student keeps its own head; not deployed.
-    bridge: Adapters | None = None
+    #: The compared ones.
+    maps: Maps
+    #: Of its head, where a distiller needs them.
+    outputs: Outputs | None = None
 
-    def parameters(self, distillers: Sequence[Distiller] = ()) -> dict[str, gluon.Parameter]:
-        """Everything that the student's optimiser moves in a stage with these distillers, by its name in files.
 
-        The bridge, as `bridge.*`, only where one of them compares maps: else it would have no gradient, which Gluon
-        refuses. Without the anchors, which are constants.
-        """
-        detector = self.detector
-        parameters = {**detector.extractor._collect_params_with_prefix(), **detector.head._collect_params_with_prefix()}
-        if detector.adapters is not None:
-            parameters.update(detector.adapters._collect_params_with_prefix("adapters"))
-        if self.bridge is not None and any(distiller.compares_maps for distiller in distillers):
-            parameters.update(self.bridge._collect_params_with_prefix("bridge"))
-        return parameters
+class _Student(NamedTuple):
+    """The student on one device."""
 
-    def hybridize(self) -> None:
-        """Compile every part for training; an evaluation in between compiles the detector anew for itself."""
-        blocks = (
-            self.detector.extractor,
-            self.detector.adapters,
-            self.detector.head,
-            self.bridge,
-            self.teacher,
-            self.teacher_head,
-        )
-        for block in blocks:
-            if block is not None:
-                # Not static_shape: with it MXNet does not know that backward writes BatchNorm's statistics, and whoever
-                # reads or sets them may come before it. It brings no speed here.
-                block.hybridize(static_alloc=True)
+    #: Maps that its head takes.
+    through_head: Maps
+    #: The compared ones of them, and the same behind the bridge.
+    compared: Maps
+    bridged: Maps
 
 
 class Step:
@@ -95,7 +66,7 @@ class Step:
         self.distillers = distillers
         self.optimisation = optimisation
         self.contexts = contexts
-        self._compares_maps = any(distiller.compares_maps for distiller in distillers)
+        self._bridged = any(distiller.places and not distiller.adapts for distiller in distillers)
         self._extract = on_devices(networks.detector.extractor, sync_bn=sync_bn)
         self.loss = MultiBoxLoss()
         self.loss.hybridize(static_alloc=True, static_shape=True)
@@ -108,15 +79,13 @@ class Step:
         images, targets, size = self._split(batch)
         teacher = [self._taught(x) for x in images]
         with autograd.record():
-            through_head, student = self._student_maps(images)
-        seen = [Seen(maps, fake) for (maps, _), fake in zip(teacher, student)]
-        logs = self._update_distillers(seen, size, position)
+            student = self._student_maps(images)
+        logs = self._update_distillers(teacher, student, size, position)
         with autograd.record():
-            outputs = self._outputs(through_head)
+            outputs = self._outputs([part.through_head for part in student])
             named = self._ssd_losses(outputs, targets)
-            seen = _with_outputs(seen, [real for _, real in teacher], outputs)
             for distiller in self.distillers:
-                _add(named, distiller.shares(seen, size), distiller, logs)
+                _add(named, distiller.shares(self._seen(distiller, teacher, student, outputs), size), distiller, logs)
             totals = [nd.add_n(*losses) for losses in zip(*named.values())]
         self.optimisation.backward(totals)
         self.optimisation.step(position._replace(warmed=0))  # the student did not warm up
@@ -125,11 +94,11 @@ class Step:
     def warm_up(self, batch: TrainBatch, position: Position) -> dict[str, list[NDArray]]:
         """Let the distillers train their own parameters; the student stands still."""
         images = split(batch.images, self.contexts)
-        teacher = [self._taught(x)[0] for x in images]
+        teacher = [self._taught(x) for x in images]
         # Batch statistics as in training, but nothing is recorded, so the student's BatchNorm keeps its own.
         with autograd.train_mode():
-            _, student = self._student_maps(images)
-        return self._update_distillers(list(map(Seen, teacher, student)), _whole(batch)[0], position)
+            student = self._student_maps(images)
+        return self._update_distillers(teacher, student, _whole(batch)[0], position)
 
     def diagnose(self, batch: TrainBatch) -> dict[str, list[float]]:
         """How the distillers stand beside the detection loss on a batch: lists of one number a compared map, by name.
@@ -143,11 +112,13 @@ class Step:
         images, targets, size = self._split(batch)
         teacher = [self._taught(x) for x in images]
         with autograd.train_mode():  # as in `warm_up`
-            through_head, student = self._student_maps(images)
-        seen = [Seen(maps, fake) for (maps, _), fake in zip(teacher, student)]
-        cosines = [[nd.sum(similarity(*pair)) for pair in zip(part.teacher, part.student)] for part in seen]
+            student = self._student_maps(images)
+        cosines = [
+            [nd.sum(similarity(*pair)) for pair in zip(real.maps, fake.bridged)] for real, fake in zip(teacher, student)
+        ]
+        through_head = [part.through_head for part in student]
         found = {
-            "maps": [m.shape[-1] for m in student[0]],
+            "maps": [m.shape[-1] for m in student[0].bridged],
             "attention_cosine": [sum(float(part.asscalar()) for part in parts) / size for parts in zip(*cosines)],
             "gradient_detection": self._norms_through_head(
                 through_head, lambda outputs: {"detection": _added(self._ssd_losses(outputs, targets))}
@@ -155,23 +126,26 @@ class Step:
         }
         for distiller in self.distillers:
             if "outputs" in distiller.needs:
-                found.update(self._diagnose_outputs(distiller, seen, [real for _, real in teacher], through_head, size))
+                found.update(self._diagnose_outputs(distiller, teacher, student, size))
             else:
-                found.update(distiller.diagnose(seen, size))
+                own = distiller.diagnose(self._seen(distiller, teacher, student), size)
+                found.update({name: self._at_all_pairs(distiller, values) for name, values in own.items()})
         return {name: values if name in SHARED else _over_workers(name, values) for name, values in found.items()}
 
+    def _at_all_pairs(self, distiller: Distiller, values: list[float]) -> list[float]:
+        """A number for each of the distiller's maps as one for each compared map, nan at places of others."""
+        spread = [math.nan] * len(self.networks.pairs)
+        for k, value in zip(self.networks.pairs_at(distiller.places), values):
+            spread[k] = value
+        return spread
+
     def _diagnose_outputs(
-        self,
-        distiller: Distiller,
-        seen: Sequence[Seen],
-        teacher: Sequence[Outputs | None],
-        through_head: Sequence[Maps],
-        size: int,
+        self, distiller: Distiller, teacher: Sequence[_Taught], student: Sequence[_Student], size: int
     ) -> dict[str, list[float]]:
         def losses_of(outputs: Sequence[Outputs]) -> dict[str, list[NDArray]]:
-            return distiller.shares(_with_outputs(seen, teacher, outputs), size)
+            return distiller.shares(self._seen(distiller, teacher, student, outputs), size)
 
-        found = self._norms_through_head(through_head, losses_of)
+        found = self._norms_through_head([part.through_head for part in student], losses_of)
         return {f"gradient_{name}": values for name, values in found.items()}
 
     def _norms_through_head(
@@ -198,41 +172,58 @@ class Step:
         scales = [nd.array([scale_of(positives)], ctx=context, dtype=dtype) for context in self.contexts]
         return images, list(zip(cls_targets, box_targets, scales)), size
 
-    def _taught(self, images: NDArray) -> tuple[Maps, Outputs | None]:
-        """The teacher's compared maps, and its outputs where a distiller needs them.
+    def _taught(self, images: NDArray) -> _Taught:
+        """What the teacher says.
 
         Outside `record` and in predict mode: the teacher's BatchNorm must not move either.
         """
         if self.networks.teacher is None or not self.distillers:
-            return [], None
+            return _Taught([])
         maps = self.networks.teacher(images)
         outputs = None
         if any("outputs" in distiller.needs for distiller in self.distillers):
             assert self.networks.teacher_head is not None
             outputs = Outputs(*map(full, self.networks.teacher_head(*maps)))
-        return [full(maps[index]) for _, index in self.networks.pairs], outputs
+        return _Taught([full(maps[index]) for _, index in self.networks.pairs], outputs)
 
-    def _student_maps(self, images: Sequence[NDArray]) -> tuple[list[Maps], list[Maps]]:
-        """On every device the maps that the head takes, and those that the distillers compare with the teacher's.
+    def _student_maps(self, images: Sequence[NDArray]) -> list[_Student]:
+        """What the student says on every device. Where no distiller is served by the bridge, it does not learn."""
+        return list(map(self._adapted, self._extract([[x] for x in images])))
 
-        Where none compares maps, these are before the bridge, which then does not learn.
-        """
-        through_head, student = zip(*map(self._adapted, self._extract([[x] for x in images])))
-        return list(through_head), list(student)
-
-    def _adapted(self, maps: Maps) -> tuple[Maps, Maps]:
+    def _adapted(self, maps: Maps) -> _Student:
         if self.networks.detector.adapters is not None:
             maps = self.networks.detector.adapters(*maps)
         maps = [full(m) for m in maps]
         compared = [maps[index] for index, _ in self.networks.pairs] if self.distillers else []
-        if self.networks.bridge is None or not self._compares_maps:
-            return maps, compared
-        return maps, [full(m) for m in self.networks.bridge(*compared)]
+        if self.networks.bridge is None or not self._bridged:
+            return _Student(maps, compared, compared)
+        return _Student(maps, compared, [full(m) for m in self.networks.bridge(*compared)])
 
-    def _update_distillers(self, seen: Sequence[Seen], batch_size: int, position: Position) -> dict[str, list[NDArray]]:
+    def _seen(
+        self,
+        distiller: Distiller,
+        teacher: Sequence[_Taught],
+        student: Sequence[_Student],
+        outputs: Sequence[Outputs] = (),
+    ) -> list[Seen]:
+        """What a distiller sees of the batch on every device: maps at its places, and what it needs."""
+        chosen = self.networks.pairs_at(distiller.places)
+        seen = []
+        for device, (real, fake) in enumerate(zip(teacher, student)):
+            maps = fake.compared if distiller.adapts else fake.bridged
+            part = Seen([real.maps[k] for k in chosen], [maps[k] for k in chosen])
+            if outputs and "outputs" in distiller.needs:
+                assert real.outputs is not None
+                part = part._replace(outputs=(real.outputs, outputs[device]))
+            seen.append(part)
+        return seen
+
+    def _update_distillers(
+        self, teacher: Sequence[_Taught], student: Sequence[_Student], batch_size: int, position: Position
+    ) -> dict[str, list[NDArray]]:
         logs: dict[str, list[NDArray]] = {}
         for distiller in self.distillers:
-            _add(logs, distiller.update(seen, batch_size, position), distiller)
+            _add(logs, distiller.update(self._seen(distiller, teacher, student), batch_size, position), distiller)
         return logs
 
     def _outputs(self, through_head: Sequence[Maps]) -> list[Outputs]:
@@ -242,13 +233,6 @@ class Step:
         """L_conf and L_loc, one entry a device."""
         conf, loc = zip(*[self.loss(*predictions, *rest) for predictions, rest in zip(outputs, targets)])
         return {"conf": list(conf), "loc": list(loc)}
-
-
-def _with_outputs(seen: Sequence[Seen], teacher: Sequence[Outputs | None], student: Sequence[Outputs]) -> list[Seen]:
-    """What distillers see with the predictions of both, where the teacher's were asked for."""
-    return [
-        part if real is None else part._replace(outputs=(real, own)) for part, real, own in zip(seen, teacher, student)
-    ]
 
 
 def _add(

@@ -26,7 +26,8 @@ from gan_kd.detectors.ssd.network import Detector, join, split
 from gan_kd.gluon.optim import Optimisation
 from gan_kd.recipe import Optimizer, Schedule
 from gan_kd.system.timing import Result, in_turn, ratios
-from gan_kd.training.step import Networks, Step
+from gan_kd.training.networks import Networks
+from gan_kd.training.step import Step
 from scripts.timings.step import CLASSES, CPU, HERE, random_batch
 
 SGD = Optimizer("sgd", 1e-3, momentum=0.9, wd=5e-4)

@@ -52,7 +52,8 @@ def _samples(steps: int, every: int) -> dict[str, list[int]]:
     from gan_kd.evaluation.evaluate import evaluate
     from gan_kd.gluon.optim import Optimisation, Position
     from gan_kd.recipe import Data, Distill, Eval, Gan, Optimizer, Recipe, Stage, Student, Teacher
-    from gan_kd.training.networks import build_distillers, build_student, build_teacher
+    from gan_kd.training.distillers import build_distillers
+    from gan_kd.training.networks import build_student, build_teacher
     from gan_kd.training.step import Step
     from scripts.timings.evaluation import test_set
 

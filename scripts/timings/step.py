@@ -25,8 +25,9 @@ from gan_kd.gluon import macs
 from gan_kd.gluon.optim import Optimisation, Position
 from gan_kd.recipe import Data, Distill, Gan, Optimizer, Recipe, Stage, Student, Teacher
 from gan_kd.system.timing import Result, in_turn, ratios
-from gan_kd.training.networks import build_distillers, build_student, build_teacher
-from gan_kd.training.step import Networks, Step
+from gan_kd.training.distillers import build_distillers
+from gan_kd.training.networks import Networks, build_student, build_teacher
+from gan_kd.training.step import Step
 
 CLASSES = [f"class{number}" for number in range(20)]  # as many as VOC has
 HERE = Position(0, 1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mxnet as mx
 from mxnet import autograd, nd
+from mxnet.gluon import nn
 
 from gan_kd.distill.base import Distiller
 
@@ -24,7 +25,8 @@ class ScaledImitation(Distiller):
 
     def update(self, seen, batch_size, position):
         found, slopes = [], []
-        for real, fake, _ in seen:
+        for part in seen:
+            real, fake = part.teacher, part.student
             scales = self.scales.data(real[0].context).detach()
             scales.attach_grad()
             with autograd.record():
@@ -50,6 +52,48 @@ class ScaledImitation(Distiller):
             for k, (real, fake) in enumerate(zip(teacher, student))
         ]
         return nd.add_n(*each) / len(each)
+
+
+class AdaptedImitation(Distiller):
+    """Squared distance of the teacher's maps and the student's behind an adaptation layer of the method's own."""
+
+    name = "adapted_imitation"
+    adapts = True
+
+    def __init__(self, compared, weight=1.0):
+        self.weight = weight
+        self.layers = nn.HybridSequential()
+        for level, channels in zip(compared.levels, compared.student_channels):
+            self.layers.add(nn.Conv2D(level.channels, 1, in_channels=channels))
+        self.layers.initialize(ctx=list(compared.contexts))
+
+    def parameters(self):
+        return self.layers._collect_params_with_prefix()
+
+    def losses(self, seen, batch_size):
+        adapted = [layer(own) for layer, own in zip(self.layers, seen.student)]
+        each = [nd.sum(nd.mean(nd.square(a - t), axis=(1, 2, 3))) for a, t in zip(adapted, seen.teacher)]
+        return {self.name: nd.add_n(*each) * (self.weight / (len(each) * batch_size))}
+
+
+class Curious(Distiller):
+    """Wants what no detector here gives."""
+
+    name = "curious"
+    needs = ("captions",)
+
+    def __init__(self, compared):
+        pass
+
+
+class Deep(Distiller):
+    """Compares maps at a place that SSD does not have."""
+
+    name = "deep"
+    places = ("backbone",)
+
+    def __init__(self, compared):
+        pass
 
 
 class Nameless(Distiller):

@@ -7,6 +7,8 @@ from mxnet import autograd
 
 from gan_kd.distill.base import Seen
 from gan_kd.distill.cosine_attention import CosineAttention, attention, similarity
+from gan_kd.recipe import CosineAttention as Config
+from tests.rig import compared
 
 SHAPES = [(3, 8, 6, 6), (3, 5, 2, 2), (3, 4, 1, 1)]
 
@@ -17,6 +19,10 @@ def maps(seed, requires_grad=False):
     for array in arrays if requires_grad else []:
         array.attach_grad()
     return arrays
+
+
+def distiller(weight=1.0):
+    return CosineAttention(Config(weight), compared([], []))
 
 
 def by_definition(teacher, student, weight):
@@ -44,22 +50,22 @@ def test_similarity_of_maps_whose_channels_differ():
 
 def test_loss_equals_the_definition():
     teacher, student = maps(0), maps(1)
-    loss = CosineAttention(weight=2.5).losses(Seen(teacher, student), batch_size=3)["cosine_attention"]
+    loss = distiller(2.5).losses(Seen(teacher, student), batch_size=3)["cosine_attention"]
     assert loss.shape == (1,)
     assert loss.asscalar() == pytest.approx(by_definition(teacher, student, 2.5), rel=1e-5)
 
 
 def test_loss_of_equal_maps_is_zero_whatever_their_scale():
     teacher = maps(0)
-    loss = CosineAttention(1.0).losses(Seen(teacher, [3 * m for m in teacher]), batch_size=3)["cosine_attention"]
+    loss = distiller().losses(Seen(teacher, [3 * m for m in teacher]), batch_size=3)["cosine_attention"]
     assert loss.asscalar() == pytest.approx(0, abs=1e-6)
 
 
 def test_devices_add_up_to_the_batch_mean():
-    teacher, student, distiller = maps(0), maps(1), CosineAttention(1.0)
-    whole = distiller.losses(Seen(teacher, student), 3)["cosine_attention"].asscalar()
+    teacher, student, method = maps(0), maps(1), distiller()
+    whole = method.losses(Seen(teacher, student), 3)["cosine_attention"].asscalar()
     parts = [
-        distiller.losses(Seen([t[rows] for t in teacher], [s[rows] for s in student]), 3)["cosine_attention"].asscalar()
+        method.losses(Seen([t[rows] for t in teacher], [s[rows] for s in student]), 3)["cosine_attention"].asscalar()
         for rows in (slice(0, 2), slice(2, 3))
     ]
     assert sum(parts) == pytest.approx(whole, rel=1e-5)
@@ -67,14 +73,14 @@ def test_devices_add_up_to_the_batch_mean():
 
 def test_diagnosis_is_the_norm_of_the_losss_gradient():
     teacher, student = maps(0), maps(1, requires_grad=True)
-    distiller = CosineAttention(2.5)
+    method = distiller(2.5)
     with autograd.record():
-        loss = distiller.losses(Seen(teacher, student), 3)["cosine_attention"]
+        loss = method.losses(Seen(teacher, student), 3)["cosine_attention"]
     loss.backward()
     expected = [np.linalg.norm(m.grad.asnumpy()) for m in student]
     devices = [[m[rows] for m in student] for rows in (slice(0, 2), slice(2, 3))]
     real = [[m[rows] for m in teacher] for rows in (slice(0, 2), slice(2, 3))]
-    assert distiller.diagnose(list(map(Seen, real, devices)), 3) == {
+    assert method.diagnose(list(map(Seen, real, devices)), 3) == {
         "gradient_cosine_attention": pytest.approx(expected, rel=1e-4)
     }
     assert expected[0] > 0
@@ -82,9 +88,9 @@ def test_diagnosis_is_the_norm_of_the_losss_gradient():
 
 def test_gradient_passes_finite_differences():
     teacher, student = maps(0), maps(1, requires_grad=True)
-    distiller = CosineAttention(1.0)
+    method = distiller()
     with autograd.record():
-        loss = distiller.losses(Seen(teacher, student), 3)["cosine_attention"]
+        loss = method.losses(Seen(teacher, student), 3)["cosine_attention"]
     loss.backward()
     rng = np.random.default_rng(2)
     for index, shape in enumerate(SHAPES[:2]):  # the cosine of 1x1 maps is always 1

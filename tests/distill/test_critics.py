@@ -11,6 +11,7 @@ from gan_kd.distill.gan import GanDistiller
 from gan_kd.distill.limits import Spectral, input_gradient, penalise
 from gan_kd.gluon.optim import Position
 from gan_kd.recipe import Gan, Optimizer
+from tests.rig import compared
 
 CHANNELS, SIZES, BATCH = [8, 6, 4], [6, 3, 1], 4
 HERE = Position(0, 10, 1)
@@ -35,7 +36,7 @@ def seen(real, fake, contexts=ONE):
 
 def distiller(contexts=ONE, **config):
     mx.random.seed(7)
-    return GanDistiller(Gan(**{"width": 8, "norm": "none", **config}), CHANNELS, SIZES, contexts, seed=5)
+    return GanDistiller(Gan(**{"width": 8, "norm": "none", **config}), compared(CHANNELS, SIZES, contexts, seed=5))
 
 
 def weights(gan):

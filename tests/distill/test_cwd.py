@@ -8,6 +8,7 @@ from mxnet import autograd
 from gan_kd.distill.base import Seen
 from gan_kd.distill.cwd import ChannelWise
 from gan_kd.recipe import Cwd
+from tests.rig import compared
 
 SHAPES = [(3, 8, 6, 6), (3, 5, 2, 2), (3, 4, 1, 1)]
 
@@ -32,7 +33,7 @@ def by_definition(teacher, student, temperature):
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_loss_is_the_divergence_of_the_channels_distributions(temperature):
     teacher, student = maps(0), maps(1)
-    method = ChannelWise(Cwd(weight=2.5, temperature=temperature))
+    method = ChannelWise(Cwd(weight=2.5, temperature=temperature), compared([], []))
     loss = method.losses(Seen(teacher, student), 3)["cwd"]
     assert loss.shape == (1,)
     assert loss.asscalar() == pytest.approx(2.5 * by_definition(teacher, student, temperature), rel=1e-4)
@@ -49,7 +50,7 @@ def test_gradient_passes_finite_differences():
     for m in student:
         m.attach_grad()
     with autograd.record():
-        loss = ChannelWise(Cwd()).losses(Seen(teacher, student), 3)["cwd"]
+        loss = ChannelWise(Cwd(), compared([], [])).losses(Seen(teacher, student), 3)["cwd"]
     loss.backward()
     rng = np.random.default_rng(2)
     for index, m in enumerate(student[:2]):  # over one cell there is nothing to tell apart

@@ -9,6 +9,7 @@ from gan_kd.distill.base import Seen
 from gan_kd.distill.feature_imitation import FeatureImitation
 from gan_kd.gluon.optim import Position
 from gan_kd.recipe import FeatureImitation as Config
+from tests.rig import compared
 
 SHAPES = [(3, 8, 6, 6), (3, 5, 2, 2), (3, 4, 1, 1)]
 
@@ -19,7 +20,7 @@ def maps(seed):
 
 
 def distiller(**config):
-    return FeatureImitation(Config(**config), [shape[1] for shape in SHAPES])
+    return FeatureImitation(Config(**config), compared([shape[1] for shape in SHAPES], [shape[2] for shape in SHAPES]))
 
 
 def test_loss_is_the_mean_over_maps_of_the_mean_square():

@@ -10,6 +10,7 @@ from gan_kd.distill.ceiling import ceiling, gap_warnings
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.gluon.optim import Position
 from gan_kd.recipe import Gan, Optimizer
+from tests.rig import compared
 
 CHANNELS, SIZES, BATCH = [8, 6, 4], [8, 4, 1], 4
 HERE = Position(0, 10, 1)
@@ -36,7 +37,7 @@ def seen(teacher, student):
 
 def distiller(contexts=(CPU,), **config):
     mx.random.seed(7)
-    return GanDistiller(Gan(**{"width": 8, **config}), CHANNELS, SIZES, contexts)
+    return GanDistiller(Gan(**{"width": 8, **config}), compared(CHANNELS, SIZES, contexts))
 
 
 def weights(gan):
@@ -300,7 +301,7 @@ def test_no_clamped_critic_with_a_norm_exceeds_its_ceiling(norm, side, cells):
     gaps = []
     for trial in range(4):
         mx.random.seed(trial)
-        gan = GanDistiller(Gan(width=width, norm=norm, clamp=clamp), [6], [side], [CPU])
+        gan = GanDistiller(Gan(width=width, norm=norm, clamp=clamp), compared([6], [side]))
         for name, parameter in gan.dnet.collect_params().items():
             if parameter.grad_req != "null" and trial:
                 parameter.set_data(mx.nd.array(rng.choice([-1, 1], parameter.shape) * clamp))

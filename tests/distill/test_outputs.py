@@ -8,6 +8,7 @@ from mxnet import autograd
 from gan_kd.distill.base import Outputs, Seen
 from gan_kd.distill.outputs import OutputImitation
 from gan_kd.recipe import OutputImitation as Config
+from tests.rig import compared
 
 ANCHORS, CLASSES = 7, 3
 
@@ -36,7 +37,7 @@ def by_definition(teacher, student, weight=1.0, boxes=1.0, temperature=1.0):
 @pytest.mark.parametrize("config", [{}, {"weight": 0.5, "boxes": 2.0, "temperature": 3.0}])
 def test_losses_are_those_of_the_equations(config):
     teacher, student = outputs(0), outputs(1)
-    found = OutputImitation(Config(**config)).shares([Seen([], [], (teacher, student))], 4)
+    found = OutputImitation(Config(**config), compared([], [])).shares([Seen([], [], (teacher, student))], 4)
     assert tuple(found) == ("outputs", "outputs_boxes")
     assert [loss.asscalar() for (loss,) in found.values()] == pytest.approx(
         by_definition(teacher, student, **config), rel=1e-4
@@ -51,7 +52,7 @@ def test_devices_share_one_count_of_objects():
         devices.append(Seen([], [], tuple(
             Outputs(*(a[rows].as_in_context(context) for a in one)) for one in (teacher, student)
         )))  # fmt: skip
-    found = OutputImitation(Config()).shares(devices, 4)
+    found = OutputImitation(Config(), compared([], [])).shares(devices, 4)
     for parts, whole in zip(found.values(), by_definition(teacher, student)):
         assert sum(part.asscalar() for part in parts) == pytest.approx(whole, rel=1e-4)
 
@@ -59,7 +60,7 @@ def test_devices_share_one_count_of_objects():
 def test_an_image_without_objects_is_finite():
     teacher = outputs(0)
     teacher.classes[:, :, 0] = 1000
-    found = OutputImitation(Config()).shares([Seen([], [], (teacher, outputs(1)))], 4)
+    found = OutputImitation(Config(), compared([], [])).shares([Seen([], [], (teacher, outputs(1)))], 4)
     assert all(np.isfinite(part.asscalar()) for parts in found.values() for part in parts)
 
 
@@ -68,7 +69,7 @@ def test_gradient_passes_finite_differences():
     for array in student:
         array.attach_grad()
     with autograd.record():
-        found = OutputImitation(Config()).shares([Seen([], [], (teacher, student))], 4)
+        found = OutputImitation(Config(), compared([], [])).shares([Seen([], [], (teacher, student))], 4)
         total = found["outputs"][0] + found["outputs_boxes"][0]
     total.backward()
     rng = np.random.default_rng(2)

@@ -22,8 +22,9 @@ from gan_kd.detectors.ssd.transform import SSDTrainTransform
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.gluon.optim import Optimisation, Position
 from gan_kd.recipe import Recipe, load, names
-from gan_kd.training.networks import build_distillers, build_student, build_teacher, describe, head_in_words
-from gan_kd.training.step import Networks, Step
+from gan_kd.training.distillers import build_distillers
+from gan_kd.training.networks import Networks, build_student, build_teacher, describe, head_in_words
+from gan_kd.training.step import Step
 
 CPU = [mx.cpu(0)]
 RECIPES = {name: load(name) for name in names()}

@@ -11,7 +11,8 @@ from gan_kd.distill.cosine_attention import attention
 from gan_kd.errors import UsageError
 from gan_kd.gluon.optim import Optimisation, Position
 from gan_kd.recipe import Data, Distill, Gan, Optimizer, Recipe, Schedule, Stage, Student, Teacher
-from gan_kd.training.networks import build_distillers, build_student, build_teacher, head_in_words
+from gan_kd.training.distillers import build_distillers
+from gan_kd.training.networks import build_student, build_teacher, head_in_words
 from gan_kd.training.step import Step
 
 CLASSES = ("circle", "square")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
+from gan_kd.detectors.base import Level
+
 Shape = tuple[int, ...]
 
 
@@ -27,6 +29,11 @@ class Extractor(HybridBlock):
         self.channels = [channels for _, channels, _, _ in maps]
         self.sizes = [side for _, _, side, _ in maps]
         self.strides = [size / side for side in self.sizes]
+
+    @property
+    def levels(self) -> list[Level]:
+        """What is known of each map; all are the neck's, since the head takes all of them."""
+        return [Level("neck", *one) for one in zip(self.channels, self.strides, self.sizes)]
 
     def freeze(self) -> None:
         """Ends the gradients of its parameters.

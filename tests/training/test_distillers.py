@@ -1,0 +1,113 @@
+"""Distillers of a stage: what they may ask for, which maps they see, and parameters of their own."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gan_kd.errors import UsageError
+from gan_kd.gluon.optim import Optimisation
+from gan_kd.recipe import Data, Distill, Recipe, Schedule, Stage, Student, Teacher, from_dict
+from gan_kd.training.distillers import build_distillers, comparing_outputs, require_given
+from gan_kd.training.networks import build_student, build_teacher
+from gan_kd.training.step import Step
+from tests.distill import own_methods
+from tests.training.test_step import ADAM, CLASSES, CPU, HERE, SIZE, batch, snapshot
+
+OWN = "tests.distill.own_methods."
+ADAPTED = f"{OWN}AdaptedImitation"
+
+
+def recipe(*distillers, **distill):
+    return Recipe(
+        "test",
+        data=Data(size=SIZE),
+        teacher=Teacher("mobilenet0.5", "random"),
+        student=Student("mobilenet0.25", "random"),
+        distill=Distill(**distill),
+        stages={"first": Stage("distilled", 1, ADAM, distillers=list(distillers))},
+    )
+
+
+def setting(of, contexts=(CPU,)):
+    teacher = build_teacher(of, CLASSES)
+    teacher.extractor.freeze()
+    networks = build_student(of, CLASSES, "distilled", teacher)
+    for block in (networks.detector, networks.bridge, networks.teacher, networks.teacher_head):
+        if block is not None:
+            block.collect_params().reset_ctx(list(contexts))
+    distillers = build_distillers(of, of.stages["first"], networks, contexts)
+    optimisation = Optimisation(networks.parameters(distillers), ADAM, Schedule(), contexts)
+    return Step(networks, distillers, optimisation, contexts)
+
+
+@pytest.mark.parametrize(
+    "of, sentence",
+    [
+        (
+            recipe(f"{OWN}Curious"),
+            "stages.first: the distiller tests.distill.own_methods.Curious needs captions, which the detector ssd does "
+            "not give",
+        ),
+        (recipe(f"{OWN}Deep"), "Deep compares maps of the backbone, but the detector ssd has maps of the neck alone"),
+        (recipe("cwd", places=["backbone"]), "the distiller cwd compares maps of the backbone, but the detector ssd"),
+    ],
+)
+def test_a_stage_that_cannot_be_served_is_refused_in_one_sentence(of, sentence):
+    with pytest.raises(UsageError, match=sentence) as caught:
+        require_given(of)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stage_that_can_be_served_is_not_refused():
+    require_given(recipe("gan", "cosine_attention", "outputs"))
+    require_given(recipe(f"{OWN}Deep", "outputs", places=["neck"]))  # what compares no maps has no place
+    assert comparing_outputs(recipe("gan", "cwd")) is None
+    assert comparing_outputs(recipe("gan", "outputs")) == "outputs"
+
+
+def test_places_are_words_that_there_are():
+    with pytest.raises(UsageError, match="distill.places.*nek.*did you mean neck"):
+        from_dict({"name": "a", "distill": {"places": ["nek"]}})
+    stage = {"trains": "distilled", "epochs": 1, "distillers": ["cwd"]}
+    with pytest.raises(UsageError, match="distill.places is empty: name backbone, neck or both"):
+        from_dict({"name": "a", "distill": {"places": []}, "teacher": {"weights": "zoo"}, "stages": {"a": stage}})
+
+
+@pytest.mark.parametrize("head, channels", [("own", (128, 256)), ("inherit", (256, 512))])
+def test_a_method_that_adapts_by_itself_sees_the_students_own_maps(head, channels):
+    """Before the adapters that serve distillers alone, and behind those that are deployed."""
+    step = setting(recipe(ADAPTED, head=head))
+    assert [layer.weight.shape[1] for layer in step.distillers[0].layers][:2] == list(channels)
+    named = step(batch(step.networks), HERE)
+    assert np.isfinite(named["adapted_imitation"][0].asscalar())
+    assert not any(name.startswith("bridge") for name in step.optimisation.names)
+
+
+def test_the_students_optimiser_moves_the_methods_parameters():
+    step = setting(recipe("cosine_attention", ADAPTED, head="own"))
+    layers = step.distillers[1].layers
+    assert "adapted_imitation.0.weight" in step.optimisation.names
+    assert any(name.startswith("bridge") for name in step.optimisation.names)  # for the other one
+    before = snapshot(layers)
+    step(batch(step.networks), HERE)
+    assert all(not np.array_equal(before[name], after) for name, after in snapshot(layers).items())
+
+
+def test_devices_keep_the_methods_parameters_alike():
+    step = setting(recipe(ADAPTED), [mx.cpu(0), mx.cpu(1)])
+    weight = step.distillers[0].parameters()["0.weight"]
+    before = weight.list_data()[0].asnumpy()
+    step(batch(step.networks), HERE)
+    one, other = (data.asnumpy() for data in weight.list_data())
+    np.testing.assert_array_equal(one, other)
+    assert (one != before).all()
+
+
+def test_a_name_that_the_student_has_is_refused(monkeypatch):
+    monkeypatch.setattr(own_methods.AdaptedImitation, "name", "features")
+    taken = {"0.weight": mx.gluon.Parameter("weight", shape=(1,))}
+    step = setting(recipe("cosine_attention"))
+    name = next(name for name in step.networks.parameters() if name.startswith("features."))
+    monkeypatch.setattr(own_methods.AdaptedImitation, "parameters", lambda self: {name[9:]: taken["0.weight"]})
+    with pytest.raises(UsageError, match=f"AdaptedImitation has a parameter {name}, a name that the student has"):
+        setting(recipe(ADAPTED))
