@@ -52,7 +52,8 @@ class GanDistiller(Distiller):
         self.warmup_epochs = config.warmup_epochs
         self.seed = compared.seed
         inputs = [count * (2 if config.condition == "teacher" else 1) for count in channels]
-        self.dnet = DNet(inputs, compared.sizes, config.width, config.norm, config.kind, config.match > 0)
+        sides = [level.side for level in compared.levels]
+        self.dnet = DNet(inputs, sides, config.width, config.norm, config.kind, config.match > 0)
         self.dnet.initialize(ctx=list(contexts))
         self.critics = RealAndFake(self.dnet)
         self.critics.hybridize(static_alloc=True)  # and with it D-Net; as in training/step.py
@@ -60,6 +61,8 @@ class GanDistiller(Distiller):
         self._score_both = on_devices(self.critics, 2 * len(channels), sync_bn)
         named = self.dnet._collect_params_with_prefix()
         self.optimisation = Optimisation(named, config.optimizer, config.schedule, contexts)
+        #: Whether the student does not learn from D yet.
+        self._silent = False
         self.standard = Standard(channels) if config.input == "standard" else None
         self.spectral = Spectral(self.dnet) if config.limit == "spectral" else None
 
@@ -71,8 +74,11 @@ class GanDistiller(Distiller):
         """`adversarial`: weight x mean[D(S(x))], the adversarial part of L_G; `adversarial_match`: `match` x L1.
 
         Their gradients are taken here and for the maps alone: D's own, which nobody uses, is as much work again as the
-        whole of D's forward pass.
+        whole of D's forward pass. Both are 0 in the `critic_only_epochs`.
         """
+        if self._silent:
+            names = [self.name, f"{self.name}_match"][: 2 if self.config.match else 1]
+            return {name: [nd.add_n(*[nd.sum(m) * 0 for m in part.student]) for part in seen] for name in names}
         maps = [leaves(part.student) for part in seen]
         with autograd.record():
             fakes, distances = self._fake_side([part.teacher for part in seen], maps)
@@ -117,6 +123,7 @@ class GanDistiller(Distiller):
 
     def update(self, seen: Sequence[Seen], batch_size: int, position: Position) -> dict[str, list[NDArray]]:
         """`critic_steps` steps of D on these maps. Logs L_D as `critic`, D(T(x)) and D(S(x)) per map."""
+        self._silent = position.step * position.epochs < self.config.critic_only_epochs * position.steps
         if self.standard is not None:
             self.standard.see(seen)
         if not self.config.critic_steps:

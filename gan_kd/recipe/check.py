@@ -109,6 +109,11 @@ def _check_stage(recipe: Recipe, path: str, stage: Stage) -> None:
     _check_schedule(f"{path}.schedule", stage.schedule, path, stage.epochs)
     if "gan" in stage.distillers:
         _check_gan(recipe)
+        if recipe.distill.gan.critic_only_epochs >= stage.epochs:
+            raise UsageError(
+                f"distill.gan.critic_only_epochs {recipe.distill.gan.critic_only_epochs} leave the student none of the "
+                f"{stage.epochs} epochs of {path} to learn from D in: lower it"
+            )
         _check_schedule("distill.gan.schedule", recipe.distill.gan.schedule, path, stage.epochs)
 
 

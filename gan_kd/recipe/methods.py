@@ -79,6 +79,12 @@ class Gan:
     clamp: float = knob("limit clamp only: D's weights stay within +- this", 0.03, above=0)
     critic_steps: int = knob("D steps for each student step; 0: D stays as it was drawn", 1, least=0)
     warmup_epochs: int = knob("epochs before the stage's own in which D alone learns, at its first rate", 0, least=0)
+    critic_only_epochs: int = knob(
+        "first epochs of the stage in which D learns while the student trains on detection alone",
+        0,
+        least=0,
+        in_hash=None,
+    )
     optimizer: Optimizer = knob("", make=lambda: Optimizer("adam", lr=0.0005, wd=0.0))
     schedule: Schedule = knob("", make=Schedule)
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gan_kd.distill.base import Seen
+from gan_kd.detectors.base import Level
+from gan_kd.distill.base import Compared, Seen
 from gan_kd.distill.ceiling import ceiling, gap_warnings
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.gluon.optim import Position
@@ -323,3 +324,35 @@ def test_a_gap_at_its_ceiling_or_below_zero_is_a_warning():
     assert gap_warnings(config, [16, 2], [0.1, 0.1]) == []
     for other in ({"norm": "none"}, {"limit": "spectral"}, {"kind": "cell"}):
         assert ceiling(Gan(**other), 16) is None
+
+
+def test_in_its_first_epochs_d_learns_and_the_student_does_not_learn_from_it():
+    """As in the first two epochs of the authors' Faster R-CNN log."""
+    gan, [student] = distiller(critic_only_epochs=2, match=1.0), maps(1, grad=True)
+    part = seen(maps(0), [student])
+    for step in range(10):  # five epochs of two steps
+        before = weights(gan)
+        gan.update(part, BATCH, Position(step, 10, 5))
+        assert any(not np.array_equal(before[name], value) for name, value in weights(gan).items())
+        with autograd.record():
+            losses = gan.losses(part[0], BATCH)
+            total = mx.nd.add_n(*losses.values())
+        total.backward()
+        assert set(losses) == {"adversarial", "adversarial_match"}
+        moved = [np.abs(m.grad.asnumpy()).max() for m in student]
+        assert all(slope > 0 for slope in moved) if step >= 4 else not any(moved)
+        assert (losses["adversarial_match"].asscalar() > 0) == (step >= 4)
+
+
+def test_maps_of_a_size_that_is_not_known_before():
+    levels = [Level("backbone", 6, 16, None)]
+    gan = GanDistiller(Gan(width=8, norm="instance", slopes="unit"), Compared(levels, (CPU,)))
+    for shape in ((1, 6, 5, 7), (1, 6, 8, 4)):
+        [teacher, student] = [mx.nd.random.normal(mean, 1, shape) for mean in (0, 1)]
+        student.attach_grad()
+        part = Seen([teacher], [student])
+        assert set(gan.update([part], 1, HERE)) == {"critic", "critic_real", "critic_fake"}
+        with autograd.record():
+            loss = gan.losses(part, 1)["adversarial"]
+        loss.backward()
+        assert student.grad.norm().asscalar() == pytest.approx(1, rel=1e-3)

@@ -346,6 +346,7 @@ def test_refused(override: str, message: str) -> None:
         (["student.backbone=resnet34_v1b", "distill.head=student"],
          "student.backbone resnet34_v1b needs data.size 300"),
         (["distill.gan.kind=cell"], "distill.gan.kind cell has no norm, but distill.gan.norm is batch: set it to none"),
+        (["distill.gan.critic_only_epochs=300"], "distill.gan.critic_only_epochs 300 leave the student none"),
         (["distill.gan.limit=penalty"], "distill.gan.limit penalty needs a critic without norm, not batch"),
         (["distill.gan.limit=penalty", "distill.gan.norm=none", "train.amp=true"],
          "distill.gan.limit penalty works in float32 only: leave --amp out"),
