@@ -347,7 +347,7 @@ def test_in_its_first_epochs_d_learns_and_the_student_does_not_learn_from_it():
 def test_maps_of_a_size_that_is_not_known_before():
     levels = [Level("backbone", 6, 16, None)]
     gan = GanDistiller(Gan(width=8, norm="instance", slopes="unit"), Compared(levels, (CPU,)))
-    for shape in ((1, 6, 5, 7), (1, 6, 8, 4)):
+    for shape in ((1, 6, 12, 16), (1, 6, 17, 8)):
         [teacher, student] = [mx.nd.random.normal(mean, 1, shape) for mean in (0, 1)]
         student.attach_grad()
         part = Seen([teacher], [student])
