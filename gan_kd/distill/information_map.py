@@ -11,6 +11,9 @@ from __future__ import annotations
 from mxnet import nd
 from mxnet.ndarray import NDArray
 
+from gan_kd.distill.base import Compared, Distiller, Seen
+from gan_kd.recipe import InformationMap as Config
+
 #: Keeps a map of zeros from a division by zero; energies of trained maps are above 1e-6.
 _LEAST = 1e-12
 #: FGD's temperature of the softmax.
@@ -31,18 +34,8 @@ def information(feature_map: NDArray, weighting: str, power: float = 1.0) -> NDA
     if weighting == "softmax":
         magnitude = nd.mean(nd.abs(feature_map), axis=1).reshape((0, -1))
         return nd.softmax(magnitude / _TEMPERATURE, axis=1) * cells
-    if weighting == "none":
-        return nd.ones((len(feature_map), cells), ctx=feature_map.context, dtype=feature_map.dtype)
-    return _of_mean_one(energy(feature_map) ** power)
-
-
-def objectness(objects: NDArray, classes: NDArray, power: float = 1.0) -> NDArray:
-    """The map of what a head sees: (n, cells, anchors, 1) and (n, cells, anchors, C) logits -> (n, cells), of mean 1.
-
-    The largest over the anchors of a cell of objectness x most probable class, to this power.
-    """
-    scores = nd.sigmoid(objects.squeeze(axis=3)) * nd.max(nd.sigmoid(classes), axis=3)
-    return _of_mean_one(nd.max(scores, axis=2) ** power)
+    values = energy(feature_map) ** (power if weighting == "energy" else 0)
+    return nd.broadcast_div(values + _LEAST, nd.mean(values, axis=1, keepdims=True) + _LEAST)
 
 
 def relative_error(teacher: NDArray, student: NDArray, weights: NDArray) -> NDArray:
@@ -53,5 +46,18 @@ def relative_error(teacher: NDArray, student: NDArray, weights: NDArray) -> NDAr
     return nd.mean(weights * energy(student - teacher), axis=1) / (nd.mean(energy(teacher), axis=1) + _LEAST)
 
 
-def _of_mean_one(values: NDArray) -> NDArray:
-    return nd.broadcast_div(values + _LEAST, nd.mean(values, axis=1, keepdims=True) + _LEAST)
+class InformationMap(Distiller):
+    """Relative error of the student's maps weighted by the information map, averaged over maps and samples."""
+
+    name = "information_map"
+
+    def __init__(self, config: Config, compared: Compared) -> None:
+        self.config = config
+
+    def losses(self, seen: Seen, batch_size: int) -> dict[str, NDArray]:
+        """`weight` x mean over maps of `relative_error`, summed over this device's samples / `batch_size`."""
+        errors = []
+        for teacher, student in zip(seen.teacher, seen.student):
+            weights = information(teacher, self.config.weighting, self.config.power)
+            errors.append(nd.sum(relative_error(teacher, student, weights)))
+        return {self.name: nd.add_n(*errors) * (self.config.weight / (len(errors) * batch_size))}

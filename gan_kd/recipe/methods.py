@@ -118,6 +118,20 @@ class Cwd:
 
 
 @dataclass(frozen=True)
+class InformationMap:
+    """Relative error of the maps, weighted by where the teacher's hold most (our reading of an abstract)."""
+
+    weight: float = knob("in the student's loss", 1.0, least=0)
+    weighting: str = knob(
+        "of the cells, by the teacher's map: energy (mean square of the channels), softmax (of their mean magnitude) "
+        "or none (plain imitation)",
+        "energy",
+        choices=("energy", "softmax", "none"),
+    )
+    power: float = knob("of the energy", 1.0, least=0)
+
+
+@dataclass(frozen=True)
 class OutputImitation:
     """The head's predictions at equal anchors: KL divergence of classes, smooth L1 of boxes."""
 

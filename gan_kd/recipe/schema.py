@@ -15,6 +15,7 @@ from gan_kd.recipe.methods import (
     Cwd,
     FeatureImitation,
     Gan,
+    InformationMap,
     Optimizer,
     OutputImitation,
     Schedule,
@@ -41,7 +42,7 @@ ZOO_WEIGHTS = {
 
 _TAPS_DOC = "two or three outputs of the backbone that become the first maps; null: the last of stride 16 and of 32"
 #: Distillation methods that come with the package.
-DISTILLERS = ("gan", "cosine_attention", "feature_imitation", "cwd", "outputs")
+DISTILLERS = ("gan", "cosine_attention", "feature_imitation", "cwd", "information_map", "outputs")
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ class Distill:
     cosine_attention: CosineAttention = knob("", make=CosineAttention)
     feature_imitation: FeatureImitation = knob("", make=FeatureImitation)
     cwd: Cwd = knob("", make=Cwd, in_hash=None)
+    information_map: InformationMap = knob("", make=InformationMap, in_hash=None)
     outputs: OutputImitation = knob("", make=OutputImitation, in_hash=None)
     custom: dict[str, dict] = knob("keyword arguments of your own distillers, by dotted name", make=dict, in_hash=None)
 
@@ -176,7 +178,8 @@ class Stage:
     optimizer: Optimizer = knob("", make=Optimizer)
     schedule: Schedule = knob("", make=Schedule)
     distillers: list[str] = knob(
-        "distilled only, their losses summed: gan, cosine_attention, feature_imitation, cwd, outputs, or your own: "
+        "distilled only, their losses summed: gan, cosine_attention, feature_imitation, cwd, information_map, "
+        "outputs, or your own: "
         "package.module.Class",
         make=list,
     )

@@ -24,7 +24,8 @@ LISTS = {
 }
 LOSSES = {
     "adversarial": "L_adv", "adversarial_match": "D\'s layers", "cosine_attention": "cosine attention",
-    "feature_imitation": "imitation", "cwd": "CWD", "outputs": "outputs", "outputs_boxes": "outputs' boxes",
+    "feature_imitation": "imitation", "cwd": "CWD", "information_map": "information map",
+    "outputs": "outputs", "outputs_boxes": "outputs' boxes",
 }  # fmt: skip
 DECADES = 6  # more would be rounding
 

@@ -12,6 +12,7 @@ from gan_kd.distill.cosine_attention import CosineAttention
 from gan_kd.distill.cwd import ChannelWise
 from gan_kd.distill.feature_imitation import FeatureImitation
 from gan_kd.distill.gan import GanDistiller
+from gan_kd.distill.information_map import InformationMap
 from gan_kd.distill.outputs import OutputImitation
 from gan_kd.errors import UsageError
 from gan_kd.recipe import Recipe, Stage
@@ -24,6 +25,7 @@ METHODS: dict[str, type[Distiller]] = {
     "cosine_attention": CosineAttention,
     "feature_imitation": FeatureImitation,
     "cwd": ChannelWise,
+    "information_map": InformationMap,
     "outputs": OutputImitation,
 }
 

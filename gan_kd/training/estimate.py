@@ -33,7 +33,7 @@ _WORKER = 70e6  # of a loader's process, with NumPy and OpenCV
 # are alive at a time, and over what is alive in a pass without gradients.
 _KEPT, _GRADIENTS, _FORWARD = 1.2, 1.5, 2.0
 # Arrays of the compared maps' size that a distiller's own operators hold at a time; more for one that is not ours.
-_MAPS = {"gan": 6, "cosine_attention": 5, "feature_imitation": 5, "cwd": 5, "outputs": 0}
+_MAPS = {"gan": 6, "cosine_attention": 5, "feature_imitation": 5, "cwd": 5, "information_map": 5, "outputs": 0}
 _MAPS_OF_OTHERS = 8
 # Likewise arrays of the predictions' size, of the distiller that compares outputs.
 _OF_OUTPUTS = 8

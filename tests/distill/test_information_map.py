@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from mxnet import autograd, nd
 
-from gan_kd.distill.information_map import information, objectness, relative_error
+from gan_kd.distill.base import Compared, Seen
+from gan_kd.distill.information_map import InformationMap, information, relative_error
+from gan_kd.recipe import InformationMap as Config
 
 
 def drawn(*shape, seed=0):
@@ -37,13 +39,6 @@ def test_maps_from_their_definition(weighting, power):
 def test_power_zero_is_plain_imitation():
     t = nd.array(drawn(2, 5, 3, 4))
     np.testing.assert_allclose(information(t, "energy", 0.0).asnumpy(), information(t, "none").asnumpy(), rtol=1e-6)
-
-
-def test_objectness_from_its_definition():
-    objects, classes = drawn(2, 6, 3, 1), drawn(2, 6, 3, 4, seed=1)
-    scores = (1 / (1 + np.exp(-objects)) * (1 / (1 + np.exp(-classes)))).max(axis=(2, 3)) ** 2
-    found = objectness(nd.array(objects), nd.array(classes), 2.0).asnumpy()
-    np.testing.assert_allclose(found, scores / scores.mean(axis=1, keepdims=True), rtol=1e-5)
 
 
 def test_relative_error_from_its_definition():
@@ -81,3 +76,18 @@ def test_gradient_at_the_student():
     weights = w.asnumpy().reshape(1, 1, 2, 2)
     np.testing.assert_allclose(x.grad.asnumpy(), weights * 2 * (s - t) / t.size / np.mean(t**2), rtol=1e-4)
     assert mx.nd.norm(x.grad).asscalar() > 0
+
+
+@pytest.mark.parametrize("weighting", ["energy", "softmax", "none"])
+def test_loss_is_a_share_of_the_mean_over_maps_and_samples(weighting):
+    maps = [(drawn(3, 4, 2, 2), drawn(3, 4, 2, 2, seed=1)), (drawn(3, 2, 1, 3, seed=2), drawn(3, 2, 1, 3, seed=3))]
+    errors = []
+    for t, s in maps:
+        w = expected_map(t, weighting, 1.0)
+        d = ((s - t).astype(float) ** 2).mean(axis=1).reshape(3, -1)
+        errors.append((w * d).mean(axis=1) / (t.astype(float) ** 2).mean(axis=(1, 2, 3)))
+    distiller = InformationMap(Config(weight=3.0, weighting=weighting), Compared([], ()))
+    seen = Seen([nd.array(t) for t, _ in maps], [nd.array(s) for _, s in maps])
+    found = distiller.losses(seen, 12)["information_map"]
+    assert found.shape == (1,)
+    np.testing.assert_allclose(found.asscalar(), 3.0 * np.mean(errors) * 3 / 12, rtol=1e-5)

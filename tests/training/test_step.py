@@ -229,7 +229,9 @@ def gradients(contexts, distillers):
     return {name: p.list_grad()[0].asnumpy() for name, p in parameters if p.grad_req != "null"}
 
 
-@pytest.mark.parametrize("distillers", [("gan", "cosine_attention"), ("outputs", "cwd", "feature_imitation")])
+@pytest.mark.parametrize(
+    "distillers", [("gan", "cosine_attention"), ("outputs", "cwd", "feature_imitation", "information_map")]
+)
 def test_two_devices_give_the_gradients_of_one_with_the_whole_batch(distillers):
     one, two = gradients([mx.cpu(0)], distillers), gradients([mx.cpu(0), mx.cpu(1)], distillers)
     assert len(one) == len(two) > 100
@@ -267,7 +269,7 @@ def assert_equal(before, after):
 def test_a_run_with_diagnoses_is_the_run_without(head):
     ends = []
     for diagnosed in (False, True):
-        step = setting(("gan", "cosine_attention", "feature_imitation", "cwd", "outputs"), head=head)
+        step = setting(("gan", "cosine_attention", "feature_imitation", "cwd", "information_map", "outputs"), head=head)
         step.networks.hybridize()
         mx.random.seed(3)
         np.random.seed(3)
