@@ -18,6 +18,8 @@ from typing import BinaryIO, Union
 
 import mxnet as mx
 
+from gan_kd.system.paths import library_name
+
 _LIST = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA  # an array: before sparse ones (2017), since, of NumPy's shapes
 _DENSE = 0
@@ -43,7 +45,16 @@ def load(path: str | Path) -> Arrays:
     Raises ValueError with what is wrong, OSError, or MXNetError for what only MXNet can find.
     """
     inspect(path)
-    return mx.nd.load(str(path))
+    with library_name(Path(path)) as name:
+        return mx.nd.load(name)
+
+
+def save(path: Path, arrays: dict[str, mx.nd.NDArray]) -> None:
+    """Write arrays by name, and read them again: what MXNet could not write it does not report. OSError, MXNetError."""
+    path.touch()  # a file whose name is not UTF-8 has to be there to be named
+    with library_name(path) as name:
+        mx.nd.save(name, arrays)
+        mx.nd.load(name)
 
 
 def inspect(path: str | Path) -> dict[str, tuple[int, ...]]:

@@ -70,8 +70,7 @@ def write(parameters: Parameters, path: str | Path) -> None:
 
 def fill(parameters: Parameters, target: Path) -> None:
     """The same into a file that someone else puts in place (see `files.write_file`). OSError, MXNetError."""
-    mx.nd.save(str(target), {name: _mean(parameter) for name, parameter in parameters.items()})
-    mx.nd.load(str(target))  # what MXNet could not write it does not report; only reading tells
+    params_file.save(target, {name: _mean(parameter) for name, parameter in parameters.items()})
 
 
 def last_line(error: Exception) -> str:

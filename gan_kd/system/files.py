@@ -51,7 +51,7 @@ def write_file(path: Path, fill: Callable[[Path], object]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """The same for a value as JSON, of `gan_kd.system.strict_json`."""
-    write_file(path, lambda target: target.write_text(dumps(value, indent=1) + "\n"))
+    write_file(path, lambda target: target.write_text(dumps(value, indent=1) + "\n", encoding="utf-8"))
 
 
 def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
@@ -71,6 +71,13 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
             sync(path.parent)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+def move_folder(path: Path, new: Path) -> None:
+    """Give a folder another name, on the disk at once; RunError where it cannot be."""
+    with _saving(new):
+        os.replace(path, new)
+        sync(new.parent)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -19,7 +19,7 @@ from mxnet.ndarray import NDArray
 from gan_kd.errors import UsageError, printable
 from gan_kd.gluon import params_file
 from gan_kd.recipe import Recipe, recipe_hash
-from gan_kd.system.files import sha256, write_folder
+from gan_kd.system.files import move_folder, sha256, write_folder, write_json
 from gan_kd.system.strict_json import dumps
 from gan_kd.system.untrusted import read_json
 
@@ -38,9 +38,8 @@ def save(folder: Path, name: str, arrays: dict[str, NDArray], state: dict[str, A
     """
 
     def fill(target: Path) -> None:
-        mx.nd.save(str(target / ARRAYS), arrays)
-        mx.nd.load(str(target / ARRAYS))  # MXNet does not report what it could not flush: only reading tells
-        (target / STATE).write_text(dumps({**state, "sha256": sha256(target / ARRAYS)}, indent=1))
+        params_file.save(target / ARRAYS, arrays)
+        (target / STATE).write_text(dumps({**state, "sha256": sha256(target / ARRAYS)}, indent=1), encoding="utf-8")
 
     write_folder(folder / name, fill)
     there = _by_age(folder)
@@ -48,6 +47,18 @@ def save(folder: Path, name: str, arrays: dict[str, NDArray], state: dict[str, A
     # What comes after it was damaged, or this run would have gone on from there.
     for other in (*older[:-keep], *there[len(older) :]):
         shutil.rmtree(other)
+    return folder / name
+
+
+def move_on(folder: Path, name: str, state: dict[str, Any]) -> Path:
+    """Have the newest checkpoint stand for a later position with the same arrays; RunError where the disk is full.
+
+    Between its two steps it has the new state under its old name, which is as good.
+    """
+    newest = _by_age(folder)[-1]
+    digest = read_json(newest / STATE)["sha256"]
+    write_json(newest / STATE, {**state, "sha256": digest})
+    move_folder(newest, folder / name)
     return folder / name
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import mxnet as mx
+import numpy as np
 
 from gan_kd.distill.base import Distiller
+from gan_kd.errors import Diverged
 from gan_kd.gluon.arrays import prefixed, set_values, stripped, values
 from gan_kd.gluon.optim import Optimisation
 from gan_kd.training.networks import Networks
@@ -42,3 +46,13 @@ def trained(networks: Networks) -> dict[str, dict[str, mx.gluon.Parameter]]:
     if networks.bridge is not None:
         parts["bridge"] = networks.bridge._collect_params_with_prefix()
     return parts
+
+
+def require_finite(arrays: Mapping[str, mx.nd.NDArray], after: str) -> None:
+    """Diverged where one is not: a loss can stay finite over weights that are not, as ReLU turns nan into 0."""
+    for name, array in arrays.items():
+        if not np.isfinite(array.asnumpy()).all():
+            raise Diverged(
+                f"{name} holds nan or infinite values after {after}: training stops and the last checkpoint stays "
+                "good; start a new run with a lower learning rate"
+            )

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import mxnet as mx
-import numpy as np
 
 from gan_kd.data.check import preflight
 from gan_kd.data.loader import Loader, worker_policy
@@ -19,7 +18,7 @@ from gan_kd.detectors.ssd.network import Detector
 from gan_kd.detectors.ssd.transform import SSDTrainTransform
 from gan_kd.distill import custom
 from gan_kd.distributed.cluster import here
-from gan_kd.errors import Diverged, UsageError, all_of
+from gan_kd.errors import UsageError, all_of
 from gan_kd.evaluation.evaluate import evaluate, evaluate_params, further
 from gan_kd.gluon.arrays import average_statistics, set_values, stripped
 from gan_kd.gluon.contexts import open_contexts, start_amp
@@ -30,6 +29,7 @@ from gan_kd.system.console import RESULT
 from gan_kd.system.files import write_json
 from gan_kd.system.memory import release_memory
 from gan_kd.system.stop import Stopped, StopSignal
+from gan_kd.system.strict_json import with_nan
 from gan_kd.system.version import commit
 from gan_kd.training import checkpoint, parts
 from gan_kd.training.board import Board
@@ -234,20 +234,20 @@ class _Run:
         )
 
         def measure(last: bool) -> dict[str, Any] | None:
-            average_statistics(networks.detector.collect_params().values())
             return self._evaluate(networks.detector, stage.trains, last) if here().first else None
 
         def keep_best(result: dict[str, Any]) -> None:
             if self.progress.improves(stage.trains, result["map"]):
                 self._save_best(stage.trains, networks.detector, name, self.progress.epoch, result["map"])
 
-        def save(progress: Progress) -> None:
-            self._save(name, progress, parts.arrays(networks, optimisation, distillers))
+        def save(progress: Progress, same_arrays: bool) -> None:
+            self._save(name, progress, None if same_arrays else parts.arrays(networks, optimisation, distillers))
 
         log.info("stage %s trains the %s network for %d epochs", name, self._named(stage.trains), stage.epochs)
         step = Step(networks, distillers, optimisation, self.contexts, self.recipe.train.sync_bn)
         StageTrainer(
-            name, stage, self.recipe.train, step, self.loader, self.metrics, self.progress, measure, keep_best, save
+            name, stage, self.recipe.train, step, self.loader, self.metrics, self.progress,
+            lambda: average_statistics(networks.detector.collect_params().values()), measure, keep_best, save,
         ).run(self.stop)  # fmt: skip
 
     def _next_stage(self, goes_on: bool) -> None:
@@ -286,16 +286,11 @@ class _Run:
         }  # fmt: skip
         save_detector(detector, self.folder / network / "best.params", meta)
 
-    def _save(self, stage: str, progress: Progress, arrays: dict[str, mx.nd.NDArray]) -> None:
+    def _save(self, stage: str, progress: Progress, arrays: dict[str, mx.nd.NDArray] | None) -> None:
+        """A checkpoint, by the first worker; arrays: None where those of the newest one are the network's."""
         if not here().first:
             return
-        for name, array in arrays.items():
-            # A loss can stay finite over weights that are not: ReLU turns nan into 0.
-            if not np.isfinite(array.asnumpy()).all():
-                raise Diverged(
-                    f"{name} holds nan or infinite values after epoch {progress.epoch} of stage {stage}: training "
-                    "stops and the last checkpoint stays good; start a new run with a lower learning rate"
-                )
+        parts.require_finite(arrays or {}, f"epoch {progress.epoch + (progress.batch > 0)} of stage {stage}")
         position = f"{progress.stage:02d}-{progress.epoch:04d}-{progress.batch:06d}-{stage}"
         state = {
             "progress": dataclasses.asdict(progress),
@@ -303,7 +298,10 @@ class _Run:
             "teacher_map": self.teacher_map,
             "origin": self.origin,
         }
-        checkpoint.save(self.folder / "checkpoints", position, arrays, state, self.recipe.train.keep)
+        if arrays is None:
+            checkpoint.move_on(self.folder / "checkpoints", position, state)
+        else:
+            checkpoint.save(self.folder / "checkpoints", position, arrays, state, self.recipe.train.keep)
         log.debug("saved the checkpoint %s", position)
 
     def finish(self) -> Path:
@@ -318,7 +316,7 @@ class _Run:
                 release_memory()
                 result = evaluate_params(self.recipe, best, self.contexts, self.val_set)
                 write_json(self.folder / network / "eval.json", {**result, **last_epoch(self.folder, network)})
-                lines.append(f"{self._named(network)} mAP={result['map']:.2f}")
+                lines.append(f"{self._named(network)} mAP={with_nan(result['map']):.2f}")
         with self.stop.held():  # some seconds, after which there is nothing left to stop
             report = make_report(self.folder)
             for line in (*lines, f"report: {report}"):

@@ -79,18 +79,20 @@ class StageTrainer:
         loader: Loader,
         metrics: MetricsFile,
         progress: Progress,
+        average: Callable[[], None],
         evaluate: Callable[[bool], dict[str, Any] | None],
         keep_best: Callable[[dict[str, Any]], None],
-        save: Callable[[Progress], None],
+        save: Callable[[Progress, bool], None],
     ) -> None:
         """What is called at an epoch's end.
 
-        `evaluate` measures the network, told whether the stage ends there, `keep_best` saves it where that is its
-        best, `save` writes a checkpoint.
+        `average` makes the network one on all devices, `evaluate` measures it, told whether the stage ends there,
+        `keep_best` saves it where that is its best, `save` writes a checkpoint, told whether the arrays are still
+        those of the last one.
         """
         self.name, self.stage, self.train = name, stage, train
         self.step, self.loader, self.metrics, self.progress = step, loader, metrics, progress
-        self.evaluate, self.keep_best, self.save = evaluate, keep_best, save
+        self.average, self.evaluate, self.keep_best, self.save = average, evaluate, keep_best, save
         self.warmup = max((d.warmup_epochs for d in step.distillers), default=0)
         self.interval = Interval(progress.sums, progress.count)
         progress.sums, progress.count = {}, 0
@@ -136,14 +138,17 @@ class StageTrainer:
         log.info("[Epoch %d] Training cost: %.3f", self._position()["epoch"], time.time() - started)
         own = progress.epoch + 1 - self.warmup
         due = own > 0 and (own % self.train.val_interval == 0 or own == self.stage.epochs)
+        if due:
+            with stop.held():
+                self.average()
+                self._save_between()  # whatever happens in the evaluation, the epoch is there
         result = self.evaluate(own == self.stage.epochs) if due else None
         with stop.held():
             progress.epoch, progress.batch, progress.epochs_seen = progress.epoch + 1, 0, progress.epochs_seen + 1
             if result is not None:
                 self.keep_best(result)
                 self.metrics.write({"kind": "eval", **self._position(), **result})
-            self.save(progress)
-            self._unsaved = False
+            self.save(progress, due)
         _check(stop)
 
     def _batch(self, batch: TrainBatch, bar: tqdm) -> None:
@@ -207,7 +212,8 @@ class StageTrainer:
         if self._unsaved:
             self.interval.settle()
             self.progress.sums, self.progress.count = self.interval.sums, self.interval.count
-            self.save(self.progress)
+            self.save(self.progress, False)
+            self._unsaved = False
 
     def _described(self, error: NotFinite) -> Diverged:
         """The same for the user: where it was, with all losses and images of that batch in a file of the run."""

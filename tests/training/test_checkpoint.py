@@ -156,3 +156,25 @@ def test_a_checkpoint_of_another_run_is_refused_in_a_sentence(tmp_path):
             set_values({named: other}, stripped(part, loaded))
     with pytest.raises(UsageError, match="KeyError: 'batch'"), checkpoint.fitting(tmp_path):
         state["batch"]
+
+
+def test_one_that_moves_on_keeps_its_arrays(tmp_path):
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    moved = checkpoint.move_on(tmp_path, "0003-stage", {"progress": {"epoch": 3}, "origin": ORIGIN})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0001-stage", moved.name]
+    loaded, state = load(tmp_path)
+    assert state["progress"] == {"epoch": 3}
+    np.testing.assert_array_equal(loaded["detector/weight"].asnumpy(), np.full((3, 2), 2))
+
+
+def test_one_between_the_two_steps_of_moving_on_is_whole(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "move_folder", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.move_on(tmp_path, "0002-stage", {"progress": {"epoch": 2}, "origin": ORIGIN})
+    assert load(tmp_path)[1]["progress"] == {"epoch": 2}

@@ -301,3 +301,27 @@ def test_a_teacher_of_other_classes_is_refused_before_any_training(folder, data,
         require_teacher_file(recipe, data[0].classes, tmp_path)  # the run has its own copy
     finally:
         (folder / "away.params").rename(folder / "teacher.params")
+
+
+class Failing(DetectionDataset):
+    """Fails, in a way that nobody foresees, where it is read."""
+
+    def __init__(self, dataset):
+        super().__init__(dataset.classes, dataset.records)
+
+    def image(self, index, reduction=1):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_fault_in_an_evaluation_costs_no_epoch(folder, data, tmp_path, epochs):
+    """Only the evaluation is made again, and the run goes on to the same numbers."""
+    recipe = make_recipe(folder, {"trains": "baseline", "epochs": epochs}, val_interval=1)
+    assert not run(recipe, tmp_path / "undisturbed", data)
+    with pytest.raises(RunError, match="ZeroDivisionError"):
+        run(recipe, tmp_path / "failed", (data[0], Failing(data[1])))
+    assert results(recipe, tmp_path / "failed", data)[1]["batch"] == 3
+    assert not run(recipe, tmp_path / "failed", (Failing(data[0]) if epochs == 1 else data[0], data[1]))
+    assert_same(results(recipe, tmp_path / "undisturbed", data), results(recipe, tmp_path / "failed", data))
+    for one in ("undisturbed", "failed"):
+        assert (tmp_path / one / "baseline" / "best.params").is_file()
