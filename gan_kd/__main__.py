@@ -10,8 +10,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from gan_kd.errors import INTERRUPTED, UserError
-from gan_kd.system.console import RESULT, screen
+from gan_kd.errors import INTERRUPTED, UserError, printable
+from gan_kd.system.console import RESULT, end_output, prepare_streams, screen, show, tell
+from gan_kd.system.paths import lend_matplotlib_a_folder
 
 
 def train(argv: list[str]) -> int:
@@ -38,7 +39,7 @@ def train(argv: list[str]) -> int:
         begun = (arguments.save_prefix / recipe.name / str(recipe.train.seed) / "recipe.yaml").is_file()
         resume = ["--resume"] if begun and not arguments.resume else []
         if "DMLC_ROLE" not in os.environ:  # else it is the launcher who says how to go on
-            print(f"stopped and saved; go on with: {command_line('train', *argv, *resume)}")
+            show(f"stopped and saved; go on with: {command_line('train', *argv, *resume)}")
     return 0
 
 
@@ -98,12 +99,13 @@ def check(argv: list[str]) -> int:
 def download(argv: list[str]) -> int:
     """fetch VOC or COCO and unpack it"""
     from gan_kd.data.download import download as fetch
+    from gan_kd.system.paths import expanded
 
     parser = _parser("download", download)
     parser.add_argument("dataset", choices=("voc", "coco"), help="VOC07+12 or COCO 2017")
     parser.add_argument("--root", type=Path, metavar="FOLDER", help="where to (~/.mxnet/datasets/DATASET)")
     arguments = parser.parse_args(argv)
-    fetch(arguments.dataset, arguments.root or Path("~/.mxnet/datasets", arguments.dataset).expanduser())
+    fetch(arguments.dataset, arguments.root or expanded(Path("~/.mxnet/datasets", arguments.dataset)))
     return 0
 
 
@@ -141,11 +143,11 @@ def status(argv: list[str]) -> int:
 
 def recipes(argv: list[str]) -> int:
     """list the recipes, or explain every key of one (--show NAME)"""
-    from gan_kd.recipe import show
+    from gan_kd.recipe import show as text_of
 
     parser = _parser("recipes", recipes)
     parser.add_argument("--show", metavar="NAME", help="the recipe to explain: a shipped name or a .yaml file")
-    print(show(parser.parse_args(argv).show))
+    print(text_of(parser.parse_args(argv).show))
     return 0
 
 
@@ -206,6 +208,8 @@ class _Version(argparse.Action):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command, that of the process by default; a user's mistake is one line on stderr and its exit code."""
+    prepare_streams()
+    lend_matplotlib_a_folder()
     listing = "\n".join(f"  {name:<10}{command.__doc__}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="python -m gan_kd",
@@ -228,22 +232,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     shown = [arguments.level, *(_LEVELS[word] for word in arguments.arguments if word in _LEVELS)][-1]
     try:
         with screen(shown):
-            return COMMANDS[arguments.command](words)
-    except UserError as error:
-        if shown == logging.DEBUG:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        if error.name != "mxnet":
-            raise
-        print("error: MXNet is not installed: take one build, pip install 'gan-kd[cpu]' or [gpu]", file=sys.stderr)
-        return 1
+            code = COMMANDS[arguments.command](words)
+            sys.stdout.flush()
+            return code
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the output goes to `head` or a pager that was left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (UserError, ModuleNotFoundError, OSError, UnicodeEncodeError, MemoryError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name != "mxnet":
+            raise
+        if shown == logging.DEBUG:
+            traceback.print_exc()
+        tell(f"error: {_sentence(error)}")
+        return error.exit_code if isinstance(error, UserError) else 1
+    finally:
+        end_output()
+
+
+def _sentence(error: Exception) -> str:
+    """What a command that failed says: of the project's own errors their text, of the system's which file and why."""
+    if isinstance(error, ModuleNotFoundError):
+        return "MXNet is not installed: take one build, pip install 'gan-kd[cpu]' or [gpu]"
+    if isinstance(error, UnicodeEncodeError):
+        return printable(f"{error.object!r} cannot be written as {error.encoding}: give files and folders other names")
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this; lower the batch or input size, or end other programs"
+    if isinstance(error, OSError) and error.strerror:
+        what = f"{error.filename} cannot be used" if error.filename else "something cannot be read or written"
+        return printable(f"{what}: {error.strerror}")
+    return printable(str(error))
 
 
 if __name__ == "__main__":

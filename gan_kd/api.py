@@ -1,6 +1,6 @@
 """The package from Python in five functions: load, split, distill, evaluate, export.
 
-    from gan_kd.api import distill, evaluate, export, load, split
+from gan_kd.api import distill, evaluate, export, load, split
 
 MXNet is loaded by the first call, not by the import. Mistakes are `gan_kd.errors.UserError`, as on the command line.
 """
@@ -21,6 +21,7 @@ from gan_kd.errors import UsageError
 from gan_kd.recipe import Recipe
 from gan_kd.recipe import load as load_recipe
 from gan_kd.system.console import screen
+from gan_kd.system.paths import expanded
 
 if TYPE_CHECKING:
     from gluoncv.model_zoo.ssd import SSD
@@ -89,7 +90,7 @@ def load(params: str | Path, recipe: AnyRecipe | None = None) -> TrainedDetector
     compat.set_default_threads()
     from gan_kd.detectors.saved import load_detector
 
-    path = Path(params).expanduser()
+    path = expanded(params)
     network, about = load_detector(path, None if recipe is None else load_recipe(recipe))
     return TrainedDetector(path, network, about)
 

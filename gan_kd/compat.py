@@ -30,6 +30,9 @@ CUDA_LIBRARIES = (
     "nvtx/lib/libnvToolsExt.so.1",
 )
 
+#: More threads than that no processor has cores for; their start alone would take minutes.
+MOST_THREADS = 512
+
 
 def restore_numpy_aliases() -> None:
     """Give NumPy the names back that MXNet and GluonCV use, where it lacks them."""
@@ -57,6 +60,29 @@ def preload_cuda() -> list[str]:
     return found
 
 
+def tidy_threads() -> None:
+    """Have OMP_NUM_THREADS as MXNet reads it, which ends the process over a list and over what is no small number.
+
+    OpenMP takes a list, a number for each level of nested regions: the first is MXNet's. What OpenMP itself passes
+    over is taken away.
+    """
+    given = os.environ.get("OMP_NUM_THREADS")
+    if given is None:
+        return
+    first = given.partition(",")[0].strip()
+    threads = int(first) if first.isascii() and first.isdecimal() and len(first) < 10 else 0
+    if threads > 0:
+        os.environ["OMP_NUM_THREADS"] = str(min(threads, MOST_THREADS))
+    else:
+        del os.environ["OMP_NUM_THREADS"]
+
+
+def threads() -> int:
+    """OpenMP threads of MXNet in this process: of OMP_NUM_THREADS, else the cores of this process."""
+    tidy_threads()
+    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+
+
 def set_default_threads(num_workers: int = 0) -> None:
     """Set OMP_NUM_THREADS where the user has not: the cores of this process, one of them left to loader workers.
 
@@ -67,9 +93,11 @@ def set_default_threads(num_workers: int = 0) -> None:
     # 128 px, batch 16, on two cores of which other work took a part: 74 to 82 images/s with one thread and 32 to 34
     # with two; beside a loader worker 39 to 80 and 19 to 29. On two quiet cores two threads gain less than that: 71
     # and 90 images/s (mobilenet0.5), beside a worker 12.0 and 11.5 s an epoch.
+    tidy_threads()
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - (num_workers > 0))))
 
 
+tidy_threads()
 restore_numpy_aliases()
 preload_cuda()

@@ -184,7 +184,7 @@ def _space(findings: Findings) -> Iterator[str]:
             yield f"{int(line.split()[1]) * 1024 / GIB:.1f} GiB of memory available"
     for folder, least, use in (
         (Path.cwd(), 2.0, "runs/ grows by a checkpoint an epoch"),
-        (Path.home(), 0.5, "downloaded weights go to ~/.mxnet"),
+        *((home, 0.5, "downloaded weights go to ~/.mxnet") for home in _home()),
     ):
         if folder.is_dir():
             free = shutil.disk_usage(folder).free / GIB
@@ -194,13 +194,13 @@ def _space(findings: Findings) -> Iterator[str]:
 
 
 def _datasets(findings: Findings) -> Iterator[str]:
-    home = Path("~/.mxnet/datasets").expanduser()
     here = Path("data")
-    folders = [home / "voc", home / "coco", here, *sorted(path for path in here.glob("*") if path.is_dir())]
+    usual = [home / ".mxnet" / "datasets" / name for home in _home() for name in ("voc", "coco")]
+    folders = [*usual, here, *sorted(path for path in here.glob("*") if path.is_dir())]
     found = [line for folder in folders for line in describe_dataset(folder)]
-    yield from found or [f"none in {home}/voc, {home}/coco and data/"]
-    for name in ("voc", "coco"):
-        folder = home / name
+    yield from found or [f"none in {', '.join(map(str, usual))} and data/"]
+    for folder in usual:
+        name = folder.name
         if not describe_dataset(folder):
             command = f"python -m gan_kd download {name}"
             findings.notes.append(f"no {name.upper()} in {folder}; {command} fetches it.")
@@ -230,9 +230,17 @@ def describe_dataset(folder: Path) -> list[str]:
 
 
 def _model_zoo(findings: Findings) -> Iterator[str]:
-    folder = Path(os.environ.get("MXNET_HOME", "~/.mxnet")).expanduser() / "models"
+    folder = Path(os.path.expanduser(os.environ.get("MXNET_HOME", "~/.mxnet"))) / "models"
     files = sorted(file.stem for file in folder.glob("*.params"))
     yield f"{folder}: " + (", ".join(files) or "empty; weights are fetched on first use")
+
+
+def _home() -> list[Path]:
+    """The user's home folder; none where there is none."""
+    try:
+        return [Path.home()]
+    except RuntimeError:
+        return []
 
 
 def _read(path: str | Path) -> list[str]:

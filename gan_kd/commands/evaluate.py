@@ -56,13 +56,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     published = published_for(recipe, result["network"], result["map"])
     otherwise = taught_otherwise(recipe, result) if published is not None else None
     published = None if otherwise else published
-    print(text(result, published, otherwise))
+    shown = text(result, published, otherwise)
     if arguments.json is not None:
         del result["samples"]
         try:
-            arguments.json.write_text(dumps({**result, "published": published}, indent=1) + "\n")
+            arguments.json.write_text(dumps({**result, "published": published}, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise RunError(f"--json {arguments.json} cannot be written: {error.strerror}") from error
+    print(shown)
 
 
 def recipe_of_run(params: Path) -> Path:

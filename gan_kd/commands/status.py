@@ -116,7 +116,7 @@ def read_status(folder: Path) -> Status:
 def _is_locked(folder: Path) -> bool:
     """Whether a training holds the folder's lock, which is asked for only for an instant and shared."""
     try:
-        with open(folder / ".lock") as lock:
+        with open(folder / ".lock", "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

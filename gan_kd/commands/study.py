@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from gan_kd.errors import INTERRUPTED, RunError, UsageError
 from gan_kd.study.load import show
 from gan_kd.study.plan import Plan, check_inputs, make_plan
 from gan_kd.study.record import take_up
-from gan_kd.system.console import no_bar
+from gan_kd.system.console import no_bar, tell
+from gan_kd.system.console import show as show_line
 from gan_kd.system.shell import command_line
 
 ABOUT = """Train a matrix of recipes x seeds, one run after the other, and compare them seed by seed.
@@ -46,11 +46,11 @@ def main(argv: Sequence[str]) -> int:
                 _say("settings chosen: " + "; ".join(f"{arm} {' '.join(found)}" for arm, found in plan.chosen.items()))
                 failed = _run(plan, arguments)
     except Stopped:
-        print(f"stopped and saved; go on with: {command_line('study', *argv)}")
+        show_line(f"stopped and saved; go on with: {command_line('study', *argv)}")
         return INTERRUPTED
-    print(f"report: {_report(plan, arguments.out)}")
+    show_line(f"report: {_report(plan, arguments.out)}")
     if failed:
-        print(f"error: {len(failed)} of {len(plan.due)} runs failed:", *failed, sep="\n  ", file=sys.stderr)
+        tell("\n  ".join([f"error: {len(failed)} of {len(plan.due)} runs failed:", *failed]))
         return 1
     if plan.search is not None and plan.search.hopeless():
         arms = ", ".join(plan.search.hopeless())
@@ -94,7 +94,7 @@ def _report(plan: Plan, out: Path | None) -> Path:
 
 def _say(line: str) -> None:
     if not no_bar():
-        print(line, flush=True)
+        show_line(line)
 
 
 def _parser() -> argparse.ArgumentParser:

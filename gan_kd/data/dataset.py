@@ -24,6 +24,7 @@ from gan_kd.data.record import Labels, Problem, Record, plain
 from gan_kd.errors import UsageError
 from gan_kd.recipe import Data
 from gan_kd.system.console import no_bar
+from gan_kd.system.paths import expanded
 from gan_kd.system.untrusted import SMALL, read_bytes
 
 log = logging.getLogger("gan_kd")
@@ -98,7 +99,7 @@ def class_names(data: Data) -> tuple[str, ...]:
     if data.classes in ("voc", "coco"):
         return voc.CLASSES if data.classes == "voc" else coco.CLASSES
     if data.classes != "annotations":
-        return _classes_of_file(Path(data.classes).expanduser())
+        return _classes_of_file(expanded(data.classes))
     if data.dataset == "demo":
         return demo.CLASSES
     found = [_each(split.names, split.items, "class names") for split in _open(data, "train")]
@@ -190,7 +191,7 @@ def _open(data: Data, which: str) -> list[Split]:
 
 
 def _splits(data: Data, which: str) -> list[Split]:
-    root = Path(data.root).expanduser()
+    root = expanded(data.root)
     if data.dataset == "demo":
         demo.draw(root, data.demo.train, data.demo.test, data.demo.seed)
     elif not root.is_dir():

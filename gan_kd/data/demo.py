@@ -58,7 +58,7 @@ def draw(root: Path, train: int, test: int, seed: int, size: int = 200) -> None:
         root.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
         _draw_set(beside, {"train": train, "test": test}, seed, size)
-        (beside / STAMP).write_text(json.dumps(stamp) + "\n")
+        (beside / STAMP).write_text(json.dumps(stamp) + "\n", encoding="utf-8")
         beside.chmod(0o755)
         if root.exists():
             shutil.rmtree(root)
@@ -87,7 +87,7 @@ def _read_stamp(root: Path) -> dict | None:
 def _draw_set(root: Path, splits: dict[str, int], seed: int, size: int) -> None:
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
-    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
     for stream, (split, count) in enumerate(splits.items()):
         names = [f"{split}_{i:05d}" for i in range(count)]
         for i, name in enumerate(names):
@@ -97,7 +97,8 @@ def _draw_set(root: Path, splits: dict[str, int], seed: int, size: int) -> None:
             jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
             (root / "JPEGImages" / f"{name}.jpg").write_bytes(jpeg.tobytes())
             (root / "Annotations" / f"{name}.xml").write_bytes(_annotation(name, image.shape, shapes))
-        (root / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+        listed = root / "ImageSets" / "Main" / f"{split}.txt"
+        listed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def _annotation(name: str, shape: tuple[int, ...], shapes: list[Shape]) -> bytes:

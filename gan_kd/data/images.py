@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from gan_kd.data.record import Flaw
 from gan_kd.errors import RunError
+from gan_kd.system.paths import library_name
 
 _FLAGS = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -52,6 +53,12 @@ def decode(file: np.ndarray, reduction: int = 1) -> np.ndarray | None:
     return cv2.imdecode(file, _FLAGS[reduction]) if len(file) else None
 
 
+def readable(path: Path) -> bool:
+    """Whether OpenCV takes the file for an image."""
+    with library_name(path) as name:
+        return bool(cv2.haveImageReader(name))
+
+
 def reducible(path: Path) -> bool:
     """Whether `read` may be asked for less than full size: OpenCV decodes other files than JPEGs in full anyway."""
     return path.suffix.lower() in (".jpg", ".jpeg")
@@ -66,7 +73,7 @@ def verified_size(path: Path) -> tuple[int, int]:
     try:
         if path.exists() and not path.is_file():
             raise Flaw("is not a file")
-        if path.is_file() and not cv2.haveImageReader(str(path)):
+        if path.is_file() and not readable(path):
             raise Flaw("is not an image that OpenCV can read")
         with Image.open(path, formats=tuple(_FORMATS)) as image:
             width, height = image.size

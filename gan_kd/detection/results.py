@@ -44,8 +44,8 @@ class Results:
         lines = ",\n".join(map(dumps, self.results))
         about = {"images": self.images, "categories": self.categories, "annotations": []}
         try:
-            (folder / RESULTS).write_text(f"[\n{lines}\n]\n")
-            (folder / IMAGES).write_text(dumps(about, indent=1) + "\n")
+            (folder / RESULTS).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+            (folder / IMAGES).write_text(dumps(about, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise RunError(f"{folder}: the results cannot be written ({error.strerror})") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,7 +25,8 @@ from gan_kd.detectors.ssd.network import Detector
 from gan_kd.errors import RunError, UsageError
 from gan_kd.evaluation.evaluate import detect_all, detect_rows, in_image
 from gan_kd.gluon.contexts import open_contexts, split
-from gan_kd.system.console import no_bar
+from gan_kd.system.console import no_bar, show, tell
+from gan_kd.system.paths import library_name
 
 _FRAMES_PER_S = 25.0  # of a video that does not tell
 
@@ -54,8 +54,11 @@ def detect(
     _prepare(out, files[0].parent)
     detector.collect_params().reset_ctx(devices)
     detector.hybridize(static_alloc=True)
-    if source.is_file() and source.suffix.lower() not in images.SUFFIXES and not cv2.haveImageReader(str(source)):
-        return _in_video(detector, devices, source, out, threshold, batch_size)
+    if source.is_file() and source.suffix.lower() not in images.SUFFIXES and not images.readable(source):
+        try:
+            return _in_video(detector, devices, source, out, threshold, batch_size)
+        finally:
+            _half(out).unlink(missing_ok=True)
     return _in_images(detector, devices, files, out, threshold, batch_size, num_workers)
 
 
@@ -97,9 +100,9 @@ def _in_images(
     results.save(out)
     done = f"{len(dataset)} images, {len(results)} detections: {out / RESULTS}"
     if problems:
-        print(done)
+        show(done)
         for problem in problems:
-            print(problem, file=sys.stderr)
+            tell(str(problem))
         raise RunError(f"{len(problems)} of {len(files)} images could not be read; the others are done")
     return done
 
@@ -109,7 +112,8 @@ def _in_video(
 ) -> str:
     classes, size = detector.head.classes, detector.extractor.size
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # it says much of what is no video; we say it once
-    video = cv2.VideoCapture(str(file))
+    with library_name(file) as name:
+        video = cv2.VideoCapture(name)
     transform, results, target = ValTransform(Square(size)), Results(classes), out / f"{file.stem}.mp4"
     writer: cv2.VideoWriter | None = None
     total = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))) or None
@@ -123,13 +127,14 @@ def _in_video(
                 record = without_objects(f"{file.name}, frame {number}", file, width, height)
                 found = _above(in_image(rows, record, size, len(classes)), threshold)
                 results.add({"id": number + 1, "file_name": file.name, "frame": number}, width, height, found)
-                writer = writer or _writer(target, video, width, height)
+                writer = writer or _writer(_half(out), video, width, height)
                 writer.write(np.ascontiguousarray(draw(frame, found, classes)[..., ::-1]))
                 bar.update()
     video.release()
     if writer is None:
         raise UsageError(f"{file}: neither an image nor a video that OpenCV can read")
     writer.release()
+    os.replace(_half(out), target)
     results.save(out)
     return f"{len(results.images)} frames, {len(results)} detections: {target} and {out / RESULTS}"
 
@@ -149,8 +154,12 @@ def _above(found: np.ndarray, threshold: float) -> np.ndarray:
 def _draw(file: Path, out: Path, found: np.ndarray, classes: Sequence[str]) -> None:
     """The image with its detections under its name, with .png behind it where OpenCV may not write its format."""
     path = out / (file.name if file.suffix.lower() in images.SUFFIXES else f"{file.name}.png")
-    if not cv2.imwrite(str(path), np.ascontiguousarray(draw(images.read(file), found, classes)[..., ::-1])):
-        raise RunError(f"{path} cannot be written: is the disk full?")
+    pixels = np.ascontiguousarray(draw(images.read(file), found, classes)[..., ::-1])
+    try:
+        path.write_bytes(cv2.imencode(path.suffix.lower(), pixels)[1].tobytes())
+    except (OSError, cv2.error) as error:
+        reason = getattr(error, "strerror", None) or "its format does not hold images of that size"
+        raise RunError(f"{path} cannot be written: {reason}") from error
 
 
 def _frames(video: cv2.VideoCapture) -> Iterator[np.ndarray]:
@@ -168,11 +177,19 @@ def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarra
         yield batch
 
 
+def _half(out: Path) -> Path:
+    """The video while it is written: OpenCV wants its suffix, and takes names for UTF-8."""
+    return out / f".{os.getpid()}.mp4"
+
+
 def _writer(path: Path, video: cv2.VideoCapture, width: int, height: int) -> cv2.VideoWriter:
     frames_per_s = video.get(cv2.CAP_PROP_FPS)
     if not 0 < frames_per_s < 1000:
         frames_per_s = _FRAMES_PER_S
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), frames_per_s, (width, height))
+    with library_name(path.parent) as folder:
+        writer = cv2.VideoWriter(
+            f"{folder}/{path.name}", cv2.VideoWriter.fourcc(*"mp4v"), frames_per_s, (width, height)
+        )
     if not writer.isOpened():
         raise RunError(f"{path} cannot be written: OpenCV cannot open a video there")
     return writer

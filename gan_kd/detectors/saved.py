@@ -77,7 +77,7 @@ def save_detector(detector: Detector, path: Path, meta: Mapping[str, Any]) -> No
         def fill_weights(target: Path) -> None:
             weights.fill(detector.weights(), target)
             description.append(target, meta)
-            beside.write_text(dumps({**meta, "sha256": sha256(target)}, indent=1) + "\n")
+            beside.write_text(dumps({**meta, "sha256": sha256(target)}, indent=1) + "\n", encoding="utf-8")
             sidecar.unlink(missing_ok=True)
 
         write_file(path, fill_weights)

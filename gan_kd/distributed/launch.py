@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from gan_kd.distributed.keeper import ALIVE, STOP
 from gan_kd.errors import INTERRUPTED, RunError, UsageError
+from gan_kd.system.console import tell
 from gan_kd.system.stop import SIGNALS, leave_terminal
 
 #: Seconds between two looks at the processes, and two signs of life to their keepers.
@@ -82,7 +83,7 @@ class Member:
         assert self._process is not None and self._process.stdout is not None
         for raw in self._process.stdout:
             self.last_line = raw.decode("utf-8", "replace").rstrip() or self.last_line
-            print(f"[{self}] {self.last_line}", file=sys.stderr, flush=True)
+            tell(f"[{self}] {self.last_line}")
 
     @property
     def code(self) -> int | None:
@@ -151,7 +152,7 @@ class Job:
             for number, handler in before.items():
                 signal.signal(number, handler)
         if self._asked:
-            print(f"stopped; go on with: {self.resume}", file=sys.stderr)
+            tell(f"stopped; go on with: {self.resume}")
         return max(worker.code or 0 for worker in self.workers)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
@@ -243,7 +244,8 @@ def _hosts(hostfile: Path | None) -> list[Host]:
     if hostfile is None:
         return [Host(None, "127.0.0.1")]
     try:
-        lines = [line.partition("#")[0].strip() for line in hostfile.read_text().splitlines()]
+        text = hostfile.read_text(encoding="utf-8", errors="replace")
+        lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"-H {hostfile} cannot be read: {error}") from error
     names = [line for line in lines if line]

@@ -15,6 +15,7 @@ from mxnet.gluon import HybridBlock, SymbolBlock
 from gan_kd.detectors.ssd.head import SSDDecoder
 from gan_kd.detectors.ssd.network import Detector
 from gan_kd.errors import RunError
+from gan_kd.system.paths import library_name
 
 INPUT = "data"
 
@@ -68,7 +69,8 @@ def trace(block: HybridBlock) -> Graph:
 
 def save(graph: Graph, prefix: Path) -> list[Path]:
     """Writes PREFIX-symbol.json and PREFIX-0000.params; returns both."""
-    mx.model.save_checkpoint(str(prefix), 0, *graph)
+    with library_name(prefix.parent) as folder:
+        mx.model.save_checkpoint(f"{folder}/{prefix.name}", 0, *graph)
     return files(prefix)
 
 
@@ -79,8 +81,8 @@ def files(prefix: Path) -> list[Path]:
 
 def load(prefix: Path) -> SymbolBlock:
     """The network in two files: image (N,3,S,S) float32 -> ids (N,K,1), scores (N,K,1), boxes (N,K,4)."""
-    symbol, params = map(str, files(prefix))
-    with quiet():
+    with quiet(), library_name(prefix.parent) as folder:
+        symbol, params = (f"{folder}/{file.name}" for file in files(prefix))
         net = SymbolBlock.imports(symbol, [INPUT], params)
     net.hybridize(static_alloc=True)
     return net

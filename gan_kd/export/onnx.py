@@ -6,7 +6,6 @@ Opset 13, which every runtime of the last years takes. The batch axis is dynamic
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from gan_kd.compat import threads
 from gan_kd.data.pixels import MEAN, STD
 from gan_kd.detectors.ssd.network import Detector
 from gan_kd.export.mxnet import INPUT, Predictions, trace
@@ -57,7 +57,7 @@ def _write(graph: onnx.GraphProto, detector: Detector, path: Path) -> None:
 def session(path: Path) -> onnxruntime.InferenceSession:
     """The file in onnxruntime on the CPU, with as many threads as MXNet has."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+    options.intra_op_num_threads = threads()
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import mxnet as mx
 import numpy as np
 
+from gan_kd.compat import threads
 from gan_kd.data.dataset import DetectionDataset, open_split
 from gan_kd.data.pixels import MEAN, STD
 from gan_kd.detectors.saved import load_detector, require_classes
@@ -103,7 +104,7 @@ def export(
             "metric": recipe.eval.metric if recipe is not None else None,
             "batch": forms.BATCH,
             "rounds": rounds,
-            "threads": table.threads(),
+            "threads": threads(),
             "command": command,
             "commit": commit(),
             "machine": machine(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,11 +31,6 @@ def measure(forms: Sequence[Form], student: Form, rounds: int) -> list[dict[str,
         }
         for row, form in enumerate(forms)
     ]
-
-
-def threads() -> int:
-    """OpenMP threads of MXNet, and of onnxruntime, which is given as many."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
 
 
 def markdown(record: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from gan_kd.errors import UsageError
 from gan_kd.recipe.check import check
 from gan_kd.recipe.convert import build, nearest, to_yaml
 from gan_kd.recipe.schema import Recipe
+from gan_kd.system.paths import expanded
 from gan_kd.system.untrusted import read_bytes
 
 SHIPPED = Path(__file__).resolve().parents[1] / "recipes"
@@ -141,7 +142,7 @@ def find(name: str, folder: Path, shipped: Path = SHIPPED, what: str = "recipe")
     Raises UsageError where there is none.
     """
     if name.endswith((".yaml", ".yml")):
-        path = folder / Path(name).expanduser()
+        path = folder / expanded(name)
         if not path.is_file():
             raise UsageError(f"there is no {what} file {path}")
         return path

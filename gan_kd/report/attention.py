@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -40,7 +41,7 @@ def choose(run: Run, photos: bool) -> tuple[list[str], list[dict[str, Any]]]:
     names = [name for name in ORDER if of[name]]
     found = []
     for key, sample in (of[names[0]] if names else {}).items():
-        paths = (Path(sample["image"]).expanduser(), run.folder / sample["image"])
+        paths = (Path(os.path.expanduser(sample["image"])), run.folder / sample["image"])
         path = next((path for path in paths if path.is_file()), None) if photos else None
         if all(key in of[name] for name in names) and (path is not None or not photos):
             found.append({**sample, "path": path, "attention": {name: of[name][key]["attention"] for name in names}})

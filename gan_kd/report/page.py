@@ -191,7 +191,9 @@ Block = Union[Section, Text, Tiles, Table, Figure, Code, Links]
 def write(folder: Path, title: str, blocks: Sequence[Block], name: str = "report") -> Path:
     """Write NAME.md and NAME.html into `folder`, where the pictures are; the path of NAME.html."""
     parts = [f"# {_escape(title)}", *(block.markdown() for block in blocks)]
-    (folder / f"{name}.md").write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(
+        "\n\n".join(part for part in parts if part) + "\n", encoding="utf-8", errors="backslashreplace"
+    )
     values = {
         "title": escape(title),
         "style": _beside("page.css"),
@@ -200,7 +202,7 @@ def write(folder: Path, title: str, blocks: Sequence[Block], name: str = "report
         "body": "\n".join(block.html(folder) for block in blocks),
     }
     path, beside = folder / f"{name}.html", folder / f".{name}.html"
-    beside.write_text(PAGE.substitute(values), encoding="utf-8")
+    beside.write_text(PAGE.substitute(values), encoding="utf-8", errors="backslashreplace")
     beside.replace(path)  # last and at once: a page that is there is whole
     return path
 
@@ -214,7 +216,7 @@ def _sections(blocks: Sequence[Block]) -> str:
 
 def _beside(name: str) -> str:
     """A file of this folder: the style or the script of every page."""
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8", errors="backslashreplace")
 
 
 def _parts(cell: Cell) -> Sequence[str | Link]:

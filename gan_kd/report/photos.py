@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -15,6 +16,7 @@ from matplotlib.patches import Rectangle
 
 from gan_kd.data import images
 from gan_kd.data.record import Flaw
+from gan_kd.errors import RunError
 from gan_kd.report.page import COLOURS
 from gan_kd.report.plots import SOFT, STYLE
 from gan_kd.report.run import Run
@@ -54,7 +56,7 @@ def choose(run: Run) -> tuple[list[dict[str, Any]], int]:
             entry["detections"][name] = sample["detections"]
     found = []
     for sample in samples.values():
-        paths = (Path(sample["image"]).expanduser(), run.folder / sample["image"])
+        paths = (Path(os.path.expanduser(sample["image"])), run.folder / sample["image"])
         path = next((path for path in paths if path.is_file()), None)
         if path is not None:
             found.append({**sample, "path": path})
@@ -137,14 +139,11 @@ def read(path: Path) -> np.ndarray | None:
     try:
         with images.strict():
             images.verified_size(path)
-    except Flaw:
-        return None
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
+        image = images.read(path)
+    except (Flaw, RunError):
         return None
     scale = min(1.0, WIDTH * DPI / image.shape[1])
-    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(image[..., ::-1])
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _panel(axes: Axes, sample: dict[str, Any], title: str, classes: Sequence[str], remark: str) -> None:

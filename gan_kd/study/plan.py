@@ -14,6 +14,7 @@ from gan_kd.study.job import Job, make_job
 from gan_kd.study.load import load, sets
 from gan_kd.study.schema import Study
 from gan_kd.study.search import SearchRuns, make_search
+from gan_kd.system.paths import expanded
 from gan_kd.system.shell import from_here
 
 #: Label of the run that trains the study's teacher.
@@ -175,9 +176,9 @@ def _inputs(job: Job, made: set[str]) -> list[tuple[str, Path]]:
     ):
         # Words (zoo, imagenet, voc, ...) are neither: a recipe's check sees to that.
         if used and isinstance(value, str) and ("/" in value or "." in value):
-            found.append((f"{key} {value}", Path(value).expanduser()))
+            found.append((f"{key} {value}", expanded(value)))
     if recipe.data.dataset != "demo":
-        found.append((f"data.root {recipe.data.root}", Path(recipe.data.root).expanduser()))
+        found.append((f"data.root {recipe.data.root}", expanded(recipe.data.root)))
     return found
 
 

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TextIO
+from typing import BinaryIO
 
 from gan_kd.errors import Diverged, RunError, UsageError
 from gan_kd.report.report import make_report
@@ -185,7 +185,7 @@ def _locked(plan: Plan) -> Iterator[int]:
     """Hold the study's lock, which its runs inherit: a killed study's are waited for."""
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
-        lock = open(plan.folder / ".lock", "w")  # noqa: SIM115  (open as long as the study)
+        lock = open(plan.folder / ".lock", "wb")  # noqa: SIM115  (open as long as the study)
     except OSError as error:
         raise RunError(f"cannot write {plan.folder}: {error.strerror}; choose another --save-prefix") from error
     with lock:
@@ -200,7 +200,7 @@ def _locked(plan: Plan) -> Iterator[int]:
         yield lock.fileno()
 
 
-def _take(lock: TextIO) -> bool:
+def _take(lock: BinaryIO) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from gan_kd import __version__
 from gan_kd.distributed.cluster import here
@@ -21,7 +21,7 @@ from gan_kd.system.version import commit
 RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
 
 
-def open_folder(folder: Path, recipe: Recipe, resume: bool, warmups: Mapping[str, int]) -> TextIO:
+def open_folder(folder: Path, recipe: Recipe, resume: bool, warmups: Mapping[str, int]) -> BinaryIO:
     """Prepare a run's folder and lock it; the lock is held as long as the returned file is open.
 
     warmups: epochs of the user's own distillers by dotted name, which `status` does not import.
@@ -38,7 +38,7 @@ def open_folder(folder: Path, recipe: Recipe, resume: bool, warmups: Mapping[str
         )
     try:
         make_folder(folder)
-        lock = open(folder / ".lock", "w")  # noqa: SIM115  (open as long as the run)
+        lock = open(folder / ".lock", "wb")  # noqa: SIM115  (open as long as the run)
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}; choose another --save-prefix") from error
     try:
@@ -48,7 +48,7 @@ def open_folder(folder: Path, recipe: Recipe, resume: bool, warmups: Mapping[str
         raise UsageError(f"another process is training into {folder}; wait for it, or choose another --seed") from error
     remove_unfinished(folder)
     if not resume:
-        write_file(written, lambda target: target.write_text(to_yaml(recipe)))
+        write_file(written, lambda target: target.write_text(to_yaml(recipe), encoding="utf-8"))
     _note_environment(folder / ENVIRONMENT, warmups)
     return lock
 

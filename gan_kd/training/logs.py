@@ -11,6 +11,7 @@ from mxnet.ndarray import NDArray
 
 from gan_kd.distributed.cluster import here
 from gan_kd.errors import Diverged, RunError
+from gan_kd.system.console import LogFile
 from gan_kd.system.files import sync
 from gan_kd.system.strict_json import dumps
 from gan_kd.training.board import Board
@@ -24,9 +25,15 @@ log = logging.getLogger("gan_kd")
 
 
 def log_to(path: Path) -> None:
-    """Append the package's log lines to `path`, from INFO on; `gan_kd.system.console.screen` shows them."""
+    """Append the package's log lines to `path`, from INFO on; `gan_kd.system.console.screen` shows them.
+
+    RunError where it cannot be opened; what cannot be written later is told of, and nothing more.
+    """
     close_log()
-    file = logging.FileHandler(path)
+    try:
+        file = LogFile(str(path))
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}; choose another --save-prefix") from error
     file.setLevel(logging.INFO)
     log.addHandler(file)
 
@@ -79,7 +86,7 @@ class MetricsFile:
         if not here().first:
             return
         try:
-            with open(self.path, "a") as stream:
+            with open(self.path, "a", encoding="utf-8") as stream:
                 stream.write(dumps(record) + "\n")
         except OSError as error:
             raise RunError(f"cannot write {self.path}: {error.strerror}; make room and go on with --resume") from error

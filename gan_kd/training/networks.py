@@ -20,6 +20,7 @@ from gan_kd.detectors.ssd.network import Detector, join, split
 from gan_kd.distill.base import Distiller
 from gan_kd.errors import RunError, UsageError
 from gan_kd.recipe import Recipe, network_in_words
+from gan_kd.system.paths import expanded
 
 
 @dataclass
@@ -184,7 +185,7 @@ def build_teacher(recipe: Recipe, classes: Sequence[str]) -> Detector:
     """The teacher before its training, or with the trained weights that the recipe names. On the CPU."""
     teacher, size = recipe.teacher, recipe.data.size
     if teacher.weights not in (None, "zoo"):
-        return load_detector(Path(str(teacher.weights)).expanduser(), recipe, classes)[0]
+        return load_detector(expanded(str(teacher.weights)), recipe, classes)[0]
     seed_everything(recipe.train.seed)
     if teacher.weights == "zoo":
         net = zoo.load_zoo_detector(zoo_name(recipe))
