@@ -222,7 +222,6 @@ def _load_by_trial(path: Path, recipe: Recipe) -> tuple[Detector, dict[str, Any]
         if stream.read(len(_MAGIC)) != _MAGIC:
             raise UsageError(f"{path}: not a params file (MXNet's begin otherwise)")
     arrays = weights.read(path, f"a network of recipe {recipe.name}")
-    shapes = {name: array.shape for name, array in arrays.items()}
     refusals = []
     for detector, meta in _candidates(recipe):
         parameters = detector.weights()
@@ -230,6 +229,7 @@ def _load_by_trial(path: Path, recipe: Recipe) -> tuple[Detector, dict[str, Any]
         try:
             weights.assign(parameters, arrays, path, what)
         except UsageError as error:
+            shapes = {name: array.shape for name, array in weights.renamed(parameters, arrays).items()}
             alike = sum(shapes.get(name) == parameter.shape for name, parameter in parameters.items())
             refusals.append((alike, error))
         else:

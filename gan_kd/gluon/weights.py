@@ -7,7 +7,9 @@ weight is set, and its layout before MXNet reads it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import mxnet as mx
@@ -20,6 +22,10 @@ from gan_kd.system.files import write_file
 
 Arrays = Mapping[str, mx.nd.NDArray]
 Parameters = Mapping[str, Parameter]
+_OTHER_NAMES = (
+    "; it was saved by export, collect_params().save or save_params, whose names depend on how a network was made: "
+    "load it into that network and save it by net.save_parameters"
+)
 
 
 def read(path: str | Path, what: str) -> Arrays:
@@ -48,15 +54,38 @@ def read(path: str | Path, what: str) -> Arrays:
 def assign(parameters: Parameters, arrays: Arrays, path: str | Path, what: str) -> None:
     """Sets parameters from the arrays of a file: all, or none and a UsageError with the nearest reason.
 
-    Constants are not set but must agree: with other anchors a network would decode other boxes and give no
-    error.
+    Named as by `save_parameters`, or as `renamed` takes them. Constants are not set but must agree: with other anchors
+    a network would decode other boxes and give no error.
     """
+    arrays = renamed(parameters, arrays)
     reason = _mismatch(parameters, arrays)
     if reason:
         raise UsageError(f"{path} does not hold the weights of {what}: {reason}")
     for name, parameter in parameters.items():
         if not isinstance(parameter, Constant):
             parameter.set_data(arrays[name].astype(parameter.dtype, copy=False))
+
+
+def renamed(parameters: Parameters, arrays: Arrays) -> Arrays:
+    """The arrays by the names of `parameters`, where Gluon saved them in another way than `save_parameters`.
+
+    `export`, `collect_params().save` and `save_params` (before MXNet 1.3) name a parameter by the scopes in which it
+    was made, whose numbers count the networks of that process; the outermost are left aside. A network after GluonCV's
+    `reset_class` has the outermost twice.
+    """
+    if any("." in name or name in parameters for name in arrays):
+        return arrays
+    theirs = dict(zip(relative(name.partition(":")[2] or name for name in arrays), arrays.values()))
+    ours = dict(zip(relative(parameter.name for parameter in parameters.values()), parameters))
+    return {ours.get(name, name): array for name, array in theirs.items()}
+
+
+def relative(names: Iterable[str]) -> list[str]:
+    """Names of parameters without the scope that all share, and without an SSD's."""
+    given = list(names)
+    shared = os.path.commonprefix(given)
+    inner = (name[shared.rfind("_") + 1 :] for name in given)
+    return [re.sub(r"^(ssd[0-9]+_)+", "", name) for name in inner]
 
 
 def write(parameters: Parameters, path: str | Path) -> None:
@@ -87,7 +116,8 @@ def _mean(parameter: Parameter) -> mx.nd.NDArray:
 def _mismatch(parameters: Parameters, arrays: Arrays) -> str | None:
     missing = [name for name in parameters if name not in arrays]
     if missing:
-        return f"{len(missing)} of its {len(parameters)} arrays are missing, first '{missing[0]}'"
+        other = "" if any("." in name or name in parameters for name in arrays) else _OTHER_NAMES
+        return f"{len(missing)} of its {len(parameters)} arrays are missing, first '{missing[0]}'{other}"
     unknown = [name for name in arrays if name not in parameters]
     if unknown:
         return f"the file has {len(unknown)} arrays too many, first '{unknown[0]}'"
@@ -98,8 +128,9 @@ def _mismatch(parameters: Parameters, arrays: Arrays) -> str | None:
                 name, there, here, parameters
             )
         if isinstance(parameter, Constant):
-            constant = parameter.data(parameter.list_ctx()[0])
-            if not np.array_equal(arrays[name].asnumpy(), constant.asnumpy()):
+            constant, saved = parameter.data(parameter.list_ctx()[0]).asnumpy(), arrays[name].asnumpy()
+            # In the file's precision: anchors that float16 rounds are the same ones.
+            if not np.array_equal(saved, constant.astype(saved.dtype)):
                 return f"'{name}' differs: the file is for another input size or other anchors"
     return None
 

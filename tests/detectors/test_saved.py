@@ -272,6 +272,72 @@ def test_gluoncvs_own_file_is_recognised(tmp_path):
         np.testing.assert_array_equal(ours.asnumpy(), theirs.asnumpy())
 
 
+def exported(net, folder):
+    net.hybridize()
+    net(mx.nd.zeros((1, 3, SIZE, SIZE)))
+    net.export(str(folder / "old"))
+    return folder / "old-0000.params"
+
+
+def in_half(net, folder):
+    net.cast("float16")
+    net.save_parameters(str(folder / "old.params"))
+    return folder / "old.params"
+
+
+def collected(net, folder, **options):
+    net.collect_params().save(str(folder / "old.params"), **options)
+    return folder / "old.params"
+
+
+WAYS = {
+    "export": exported,
+    "collect_params().save": collected,
+    "save_params": lambda net, folder: collected(net, folder, strip_prefix=net.prefix),
+    "float16": in_half,
+}
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_files_that_gluon_saves_in_other_ways(tmp_path, way, reset):
+    """Of GluonCV's network, made after others in its process and, if reset, for other classes."""
+    net = zoo.build("mobilenet0.25", SIZE, ["a", "b", "c"] if reset else CLASSES)
+    if reset:
+        net.reset_class(CLASSES)
+        net(mx.nd.zeros((1, 3, SIZE, SIZE)))
+    detector, found = load_detector(WAYS[way](net, tmp_path), recipe())
+    assert found["network"] == "baseline"
+    saved = net._collect_params_with_prefix()
+    for name, parameter in detector.weights().items():
+        if not name.startswith("anchor_generators"):
+            np.testing.assert_array_equal(
+                parameter.data().asnumpy(), saved[name].data().asnumpy().astype(np.float32), err_msg=name
+            )
+
+
+def test_the_true_cause_of_what_does_not_fit(tmp_path):
+    net = zoo.build("mobilenet0.25", SIZE, ["a", "b", "c"])
+    with pytest.raises(UsageError, match="3 classes there, 2 here"):
+        load_detector(collected(net, tmp_path), recipe())
+    mx.nd.save(str(tmp_path / "x.params"), {"arg:net7_conv0_weight": mx.nd.ones(3), "aux:net7_other": mx.nd.ones(3)})
+    with pytest.raises(UsageError, match="saved by export, collect_params.* save it by net.save_parameters"):
+        load_detector(tmp_path / "x.params", recipe())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_backbones_that_gluon_saves_in_other_ways(tmp_path, way):
+    from gluoncv.model_zoo import get_model
+
+    classifier = get_model("mobilenet0.25", pretrained=False)
+    classifier.initialize(mx.init.Xavier())
+    classifier(mx.nd.zeros((1, 3, SIZE, SIZE)))
+    net = zoo.build("mobilenet0.25", SIZE, CLASSES, init=WAYS[way](classifier, tmp_path))
+    first = next(iter(net.features.collect_params(".*mobilenet0_conv0_weight").values())).data().asnumpy()
+    saved = next(iter(classifier.collect_params(".*_conv0_weight").values())).data().asnumpy()
+    np.testing.assert_array_equal(first, saved.astype(np.float32))
+
+
 @pytest.fixture
 def small_disk():
     """No file may grow beyond 100 kB, as if the disk were full there."""

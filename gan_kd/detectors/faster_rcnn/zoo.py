@@ -157,8 +157,7 @@ def _load(layers: Layers, path: str | Path, what: str) -> None:
     arrays = weights.read(path, what)
     net = layers.backbone
     named = net._collect_params_with_prefix()
-    if not any("." in name for name in arrays):  # the names that Gluon saved before MXNet 1.3
-        named = {parameter.name[len(net.prefix) :]: parameter for parameter in named.values()}
+    arrays = weights.renamed(named, arrays)
     used = {id(p) for block in (layers.features, layers.top) for p in block.collect_params().values()}
     targets = {name: parameter for name, parameter in named.items() if id(parameter) in used}
     weights.assign(targets, {n: a for n, a in arrays.items() if n in targets or n not in named}, path, what)

@@ -264,8 +264,7 @@ def _load_backbone(net: SSD, backbone: str, size: int, path: str | Path) -> None
         fixed = backbone == "vgg16_atrous"
         source = _FIXED[backbone, size].features() if fixed else get_model(backbone, pretrained=False)
     named = source._collect_params_with_prefix()
-    if not any("." in name for name in arrays):  # the names that Gluon saved before MXNet 1.3
-        named = {parameter.name[len(source.prefix) :]: parameter for parameter in named.values()}
+    arrays = weights.renamed(named, arrays)
     inside = net.features.collect_params()
     twins = {name: net.prefix + parameter.name[len(scope.prefix) :] for name, parameter in named.items()}
     targets = {

@@ -99,8 +99,7 @@ def _load(net: YOLOV3, classifier: HybridBlock, path: str | Path, what: str) -> 
     """Sets the backbone's part of a YOLOv3 from a .params file of the classifier, all that the network uses of it."""
     arrays = weights.read(path, what)
     named = classifier._collect_params_with_prefix()
-    if not any("." in name for name in arrays):  # the names that Gluon saved before MXNet 1.3
-        named = {parameter.name[len(classifier.prefix) :]: parameter for parameter in named.values()}
+    arrays = weights.renamed(named, arrays)
     used = {id(parameter) for parameter in net.stages.collect_params().values()}
     targets = {name: parameter for name, parameter in named.items() if id(parameter) in used}
     weights.assign(targets, {n: a for n, a in arrays.items() if n in targets or n not in named}, path, what)
