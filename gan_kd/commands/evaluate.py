@@ -24,8 +24,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure a trained network: AP of each class, mAP, and the published row beside it.",
     )
     parser.add_argument("--params", type=Path, required=True, metavar="FILE", help="a run's best.params")
-    parser.add_argument("--recipe", metavar="NAME", help="default: recipe.yaml of the run that FILE lies in")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the same there")
+    parser.add_argument(
+        "--recipe", metavar="NAME", help="shipped, or a .yaml file (recipe.yaml of the run that FILE lies in)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
     devices = parser.add_argument_group("devices (the recipe's)").add_mutually_exclusive_group()
     devices.add_argument("--gpus", metavar="0,1", help="GPUs to use; '' is the CPU")
     devices.add_argument("--contexts", metavar="cpu:0,cpu:1", help="devices to use")

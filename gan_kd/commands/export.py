@@ -61,9 +61,13 @@ def _parser() -> argparse.ArgumentParser:
         ("--calibrate", "images or folders to calibrate int8 with (the recipe's train)"),
     ):
         parser.add_argument(flag, type=Path, nargs="+", default=[], metavar="IMAGES", help=use)
-    parser.add_argument("--recipe", metavar="NAME", help="measure mAP on its val split; runs/.../recipe.yaml, too")
-    parser.add_argument("--dataset-root", metavar="FOLDER", help="data.root of the recipe")
-    parser.add_argument("--teacher", type=Path, metavar="FILE", help="a params file to have in the table, too")
+    parser.add_argument(
+        "--recipe", metavar="NAME", help="measure mAP on the val split of this recipe, shipped or a run's recipe.yaml"
+    )
+    parser.add_argument("--dataset-root", metavar="FOLDER", help="where the data of --recipe is")
+    parser.add_argument(
+        "--teacher", type=Path, metavar="FILE", help="the teacher's best.params, for a row of the table"
+    )
     return parser
 
 
