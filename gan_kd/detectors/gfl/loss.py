@@ -17,7 +17,7 @@ from gan_kd.detectors.gfl.priors import Priors
 
 #: Weights of the box losses beside the quality focal loss.
 GIOU, DFL = 2.0, 0.25
-_LEAST = 1e-6  # of an area or of a sum of weights that something is divided by
+_LEAST = 1e-6  # of an area or a sum of weights that something is divided by: without a positive the loss is 0
 
 
 class Positives(NamedTuple):
@@ -79,51 +79,60 @@ def counted(objects: np.ndarray) -> int:
     return int(np.maximum((objects >= 0).sum(axis=1), 1).sum())
 
 
-def sums(classes: NDArray, boxes: NDArray, found: Positives | None) -> Sums:
+def sums(classes: NDArray, boxes: NDArray, found: Positives | None, used: NDArray | None = None) -> Sums:
     """Losses of one device, not divided yet.
 
-    classes (n,A,C) and boxes (n,A,4 (reg_max + 1)): logits of the head.
+    classes (n,A,C) and boxes (n,A,4 (reg_max + 1)): logits of the head. used: (n,A) 1 for cells of an image, 0 for
+    those of the padding beside it; None: all are used.
     """
     rows = classes.reshape((-1, classes.shape[2]))
     if found is None:
         none = 0 * nd.sum(boxes.slice_axis(axis=2, begin=0, end=1))  # of the graph: it has a gradient, of zero
-        return Sums(nd.sum(quality_focal(rows, nd.zeros_like(rows))), none, none, none.detach())
-    logits = nd.take(boxes.reshape((-1, boxes.shape[2])), found.rows)
+        return Sums(_focal(rows, nd.zeros_like(rows), used), none, none, none.detach())
+    logits = taken(boxes, found.rows)
     overlap, giou = overlaps(decode(found.centres, integral(logits)), found.boxes)
     with autograd.pause():
-        weight = weights(rows, found.rows)
+        weight = weights(classes, found.rows)
         quality = nd.scatter_nd(overlap.detach(), nd.stack(found.rows, found.labels), shape=rows.shape)
     bins = logits.reshape((4 * len(logits), -1))
     edges = distribution_focal(bins, found.distances.reshape((-1,))).reshape((-1, 4))
     return Sums(
-        nd.sum(quality_focal(rows, quality)),
+        _focal(rows, quality, used),
         nd.sum((1 - giou) * weight),
         nd.sum(nd.mean(edges, axis=1) * weight),
         nd.sum(weight),
     )
 
 
+def _focal(rows: NDArray, quality: NDArray, used: NDArray | None) -> NDArray:
+    each = quality_focal(rows, quality)
+    return nd.sum(each if used is None else each * used.reshape((-1,)))
+
+
 def weighted(part: Sums, count: float, weight: NDArray) -> dict[str, NDArray]:
     """The losses of one device's sums, which over all devices add up to those of the batch.
 
-    count: `counted` of the whole batch; weight: (1,) sum of the weights of the whole batch. 0 for the boxes of a batch
-    without a positive.
+    count: `counted` of the whole batch; weight: (1,) sum of the positives' weights in it, not 0.
     """
-    scale = 1 / nd.maximum(weight, _LEAST)
     return {
         "qfl": part.quality / count,
-        "giou": part.giou * scale * GIOU,
-        "dfl": part.distribution * scale * DFL,
+        "giou": part.giou / weight * GIOU,
+        "dfl": part.distribution / weight * DFL,
     }
+
+
+def taken(logits: NDArray, rows: NDArray) -> NDArray:
+    """(P,K) rows sample * A + prior of logits (n,A,K)."""
+    return nd.take(logits.reshape((-1, logits.shape[2])), rows)
 
 
 def weights(classes: NDArray, rows: NDArray) -> NDArray:
     """(P,) what each positive counts in box losses: the greatest class score that is predicted there, a constant.
 
-    classes: (n A,C) logits.
+    classes: (n,A,C) logits; rows: as of `taken`.
     """
     with autograd.pause():
-        return nd.max(nd.sigmoid(nd.take(classes, rows)), axis=1)
+        return nd.max(nd.sigmoid(taken(classes, rows)), axis=1)
 
 
 def quality_focal(logits: NDArray, quality: NDArray) -> NDArray:

@@ -15,13 +15,12 @@ from gluoncv.model_zoo import get_model
 from mxnet.gluon import HybridBlock, nn
 
 from gan_kd.detectors.gfl.layers import GroupNorm, Scale
+from gan_kd.detectors.gfl.priors import STRIDES
 from gan_kd.detectors.ssd.zoo import weights_file
 from gan_kd.errors import UsageError
 from gan_kd.gluon import weights
 from gan_kd.recipe.convert import nearest
 
-#: px of the input that a cell of each level P3..P7 stands for.
-STRIDES = (8, 16, 32, 64, 128)
 BACKBONES = (
     *(f"mobilenet{width}" for width in ("0.25", "0.5", "0.75", "1.0")),
     "mobilenetv2_1.0",
@@ -29,6 +28,7 @@ BACKBONES = (
 )
 #: Strides of the backbone's maps C3, C4, C5.
 TAPPED = STRIDES[:3]
+_UNIFORM = mx.init.Xavier("uniform", "avg", 3)  # of gain 1: as far as sqrt(6 / (inputs + outputs))
 #: Probability of a class that a fresh head predicts everywhere (Lin et al., arXiv 1708.02002, section 4.1).
 _PRIOR = 0.01
 
@@ -98,10 +98,12 @@ class FPN(HybridBlock):
             self.output = nn.HybridSequential()
             self.extra = nn.HybridSequential()
             for count in channels:
-                self.lateral.add(nn.Conv2D(width, 1, in_channels=count))
-                self.output.add(nn.Conv2D(width, 3, padding=1, in_channels=width))
+                self.lateral.add(nn.Conv2D(width, 1, in_channels=count, weight_initializer=_UNIFORM))
+                self.output.add(nn.Conv2D(width, 3, padding=1, in_channels=width, weight_initializer=_UNIFORM))
             for _ in STRIDES[len(channels) :]:
-                self.extra.add(nn.Conv2D(width, 3, strides=2, padding=1, in_channels=width))
+                self.extra.add(
+                    nn.Conv2D(width, 3, strides=2, padding=1, in_channels=width, weight_initializer=_UNIFORM)
+                )
 
     def hybrid_forward(self, F: Any, *maps: Any) -> Any:
         merged = [lateral(x) for lateral, x in zip(self.lateral, maps)]

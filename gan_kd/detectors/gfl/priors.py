@@ -1,4 +1,4 @@
-"""GFL's priors: a square on every cell of every level, of 8 strides a side."""
+"""GFL's priors: a square on every cell of every level, of 8 strides a side. NumPy alone, as the loader's workers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gan_kd.detectors.gfl.network import STRIDES
-
+#: px of the input that a cell of each level P3..P7 stands for.
+STRIDES = (8, 16, 32, 64, 128)
 #: Side of a prior in strides (ATSS, arXiv 1912.02424, section 3.1).
 SIDE = 8
 
@@ -30,7 +30,7 @@ class Priors(NamedTuple):
         return np.concatenate([self.centres - half, self.centres + half], axis=1)
 
     def inside(self, width: float, height: float) -> np.ndarray:
-        """(A,) bool: the cells that an image of this size in px has, at the top left of a larger input."""
+        """(A,) bool: the cells that a part of this size in px has, at the top left of the input."""
         return (self.centres < (width, height)).all(axis=1)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from gluoncv.utils.bbox import bbox_iou
 
 from gan_kd.detectors.gfl.priors import Priors
 from gan_kd.errors import UsageError
@@ -39,7 +38,7 @@ def assign(priors: Priors, boxes: np.ndarray, valid: np.ndarray | None = None) -
     corners, thresholds = priors.boxes, np.empty(len(boxes))
     for index, box in enumerate(boxes):
         nearest = np.concatenate([level[_nearest(priors.centres[level], box)] for level in levels])
-        overlap = bbox_iou(corners[nearest], box[None])[:, 0]
+        overlap = _iou(corners[nearest], box)
         # n - 1, as the published program's standard deviation has it.
         thresholds[index] = overlap.mean() + (overlap.std(ddof=1) if len(nearest) > 1 else 0)
         centres = priors.centres[nearest]
@@ -47,6 +46,12 @@ def assign(priors: Priors, boxes: np.ndarray, valid: np.ndarray | None = None) -
         chosen = within & (overlap >= thresholds[index]) & (overlap > best[nearest])
         objects[nearest[chosen]], best[nearest[chosen]] = index, overlap[chosen]
     return Assigned(objects, thresholds)
+
+
+def _iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(K,) intersection over union of boxes (K,4) with a box (4,), float64, by which thresholds are made."""
+    shared = np.maximum(np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2]), 0).prod(axis=1)
+    return shared / (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2]) - shared)
 
 
 def _nearest(centres: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -99,7 +99,7 @@ def losses_of(reference, case, dtype="float64", devices=((0, 1),)):
                 x.attach_grad()
         with autograd.record():
             sums = [loss.sums(*logits, positives) for logits, positives in zip(inputs, found)]
-            weight = nd.add_n(*[part.weight for part in sums])
+            weight = nd.maximum(nd.add_n(*[part.weight for part in sums]), 1e-6)
             total = nd.add_n(*[loss.weighted(part, count, weight)[name] for part in sums])
         total.backward()
         grads = [np.concatenate([logits[kind].grad.asnumpy() for logits in inputs]) for kind in (0, 1)]
@@ -136,7 +136,7 @@ def test_positives_have_the_published_quality_and_weight(reference):
     classes, boxes = (nd.array(reference[f"batch/student_{kind}"] / 16, dtype="float64") for kind in ("cls", "reg"))
     distances = loss.integral(nd.take(boxes.reshape((-1, 68)), found.rows))
     quality = loss.overlaps(loss.decode(found.centres, distances), found.boxes)[0].asnumpy()
-    weight = loss.weights(classes.reshape((-1, 5)), found.rows).asnumpy()
+    weight = loss.weights(classes, found.rows).asnumpy()
     for name, values in (("iou", quality), ("weight", weight)):
         expected = np.concatenate([reference[f"batch/two/positive_{name}{sample}"] for sample in range(2)])
         np.testing.assert_allclose(values, expected, rtol=1e-9)
@@ -150,6 +150,18 @@ def test_a_batch_without_an_object_trains_its_classes_alone(reference):
         value, gradients = found[name]
         assert value == 0
         assert all((gradient == 0).all() for gradient in gradients)
+
+
+def test_cells_of_the_padding_have_no_loss(reference):
+    classes = nd.array(reference["batch/student_cls"] / 16, dtype="float64")
+    boxes = nd.array(reference["batch/student_reg"] / 16, dtype="float64")
+    used = np.ones((2, 257))
+    used[1, 100:] = 0
+    classes.attach_grad()
+    with autograd.record():
+        part = loss.sums(classes, boxes, None, nd.array(used, dtype="float64"))
+    part.quality.backward()
+    assert ((classes.grad.asnumpy() != 0).any(axis=2) == used).all()
 
 
 @pytest.mark.parametrize("case", ["two", "oneempty"])

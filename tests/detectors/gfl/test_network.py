@@ -70,6 +70,15 @@ def test_a_fresh_head_starts_as_published():
     assert [scale.scale.data().asscalar() for scale in head.scales] == [1] * 5
 
 
+def test_a_fresh_pyramid_is_uniform_without_bias():
+    fpn = network.FPN([16, 16, 16], 48)
+    fpn.initialize()
+    for block, inputs, cells in ((fpn.lateral[0], 16, 1), (fpn.output[0], 48, 9), (fpn.extra[1], 48, 9)):
+        weight, bound = block.weight.data().asnumpy(), math.sqrt(6 / ((inputs + 48) * cells))
+        assert 0.98 * bound < np.abs(weight).max() <= bound
+        assert (block.bias.data().asnumpy() == 0).all()
+
+
 @pytest.mark.parametrize(
     ("name", "channels"),
     [
