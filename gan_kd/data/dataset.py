@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 from gan_kd.data import coco, demo, images, voc
-from gan_kd.data.record import Labels, Problem, Record, plain
+from gan_kd.data.record import LONGEST_NAME, Labels, Notes, Problem, Record, is_name, plain
+from gan_kd.data.values import decoded
 from gan_kd.errors import UsageError
 from gan_kd.recipe import Data
 from gan_kd.system.console import no_bar
@@ -29,7 +30,6 @@ from gan_kd.system.untrusted import SMALL, read_bytes
 
 log = logging.getLogger("gan_kd")
 _MOST_CLASSES = 2000  # OpenImages has 601, LVIS 1,203; more cost gigabytes of class predictors
-_LONGEST_NAME = 200  # characters
 _SHOWN = 3  # problems in a message; `python -m gan_kd check` lists all
 Split = Union[voc.VOCSplit, coco.COCOSplit]
 T = TypeVar("T")
@@ -38,14 +38,12 @@ T = TypeVar("T")
 class DetectionDataset:
     """Images with boxes; picklable.
 
-    classes: names of the labels. records: one an image. annotations: the COCO annotation file of each split,
-    none for other layouts.
+    classes: names of the labels. records: one an image.
     """
 
-    def __init__(self, classes: Sequence[str], records: Sequence[Record], annotations: Sequence[Path] = ()) -> None:
+    def __init__(self, classes: Sequence[str], records: Sequence[Record]) -> None:
         self.classes = tuple(classes)
         self.records = list(records)
-        self.annotations = list(annotations)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -74,6 +72,8 @@ class Scan:
     key: train or val. images: number of images that the split names. without_object: images left out of
     training as they hold no object of the classes: SSD's loss takes its negatives in proportion to each
     image's positives, so it would learn nothing from them (GluonCV skips COCO's, too). Measuring keeps them.
+    notes: what was changed or left out without being a fault. files: the image files that are used, by a digest of
+    their bytes.
     """
 
     key: str
@@ -81,6 +81,8 @@ class Scan:
     problems: list[Problem]
     images: int
     without_object: int
+    notes: Notes
+    files: dict[bytes, list[Path]]
 
     def counts(self) -> Counter:
         """Objects by class name, difficult ones included."""
@@ -105,7 +107,9 @@ def class_names(data: Data) -> tuple[str, ...]:
     found = [_each(split.names, split.items, "class names") for split in _open(data, "train")]
     by_name = {plain(name): name for name in sorted(set().union(*itertools.chain(*found)))}
     if not by_name:
-        raise UsageError(f"{data.root}: no object in data.train names a class; list them in data.classes")
+        problems = scan(data, "train", ()).problems
+        faults = f" ({_first_of(problems)})" if problems else ""
+        raise UsageError(f"{data.root}: no object in data.train names a class{faults}; list them in data.classes")
     return distinct([by_name[name] for name in sorted(by_name)], f"data.train of {data.root}")
 
 
@@ -128,11 +132,18 @@ def scan(data: Data, which: str, classes: Sequence[str]) -> Scan:
         read = [_each(partial(split.read, labels=labels), split.items, which) for split in splits]
     readings = list(itertools.chain(*read))
     records = [reading.record for reading in readings if reading.record]
-    problems = [problem for reading in readings for problem in reading.problems]
+    problems = [problem for split in splits for problem in split.problems]
+    problems += [problem for reading in readings for problem in reading.problems]
     used = [record for record in records if len(record.labels)] if which == "train" else records
-    files = [split.annotations for split in splits if split.annotations]
-    dataset = DetectionDataset(classes, used, files)
-    return Scan(which, dataset, problems, len(readings), len(records) - len(used))
+    notes, files = Notes(), defaultdict(list)
+    for split in splits:
+        notes.add(split.notes, str(split.file))
+    for reading in readings:
+        if reading.record:
+            notes.add(reading.notes, str(reading.record.image))
+            files[reading.digest].append(reading.record.image)
+    dataset = DetectionDataset(classes, used)
+    return Scan(which, dataset, problems, len(readings), len(records) - len(used), notes, dict(files))
 
 
 def accept(data: Data, scans: Sequence[Scan]) -> list[DetectionDataset]:
@@ -141,19 +152,22 @@ def accept(data: Data, scans: Sequence[Scan]) -> list[DetectionDataset]:
     Raises UsageError for any problem, where data.on_error is skip only if no object is left that counts.
     """
     problems = all_problems(scans)
+    if problems and data.on_error == "stop":
+        advice = "--data.on-error skip leaves out what is broken, python -m gan_kd check lists it all"
+        raise UsageError(f"{_first_of(problems)} ({advice})")
     if problems:
-        first = "; ".join(map(str, problems[:_SHOWN]))
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        if data.on_error == "stop":
-            advice = "--data.on-error skip leaves out what is broken, python -m gan_kd check lists it all"
-            raise UsageError(f"{first}{more} ({advice})")
         lost = sum(found.images - found.without_object - len(found.dataset) for found in scans)
         what = f"{lost} images, and single objects of others" if lost else "single objects"
-        log.warning("left out: %s (%s%s)", what, first, more)
+        log.warning("left out: %s (%s)", what, _first_of(problems))
     for found in scans:
         if nothing := nothing_in(data, found):
             raise UsageError(str(nothing))
     return [found.dataset for found in scans]
+
+
+def _first_of(problems: Sequence[Problem]) -> str:
+    more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return "; ".join(map(str, problems[:_SHOWN])) + more
 
 
 def all_problems(scans: Sequence[Scan]) -> list[Problem]:
@@ -221,7 +235,7 @@ def _each(function: Callable[[Any], T], items: Sequence[Any], what: str) -> list
 
 def _classes_of_file(path: Path) -> tuple[str, ...]:
     try:
-        lines = read_bytes(path, SMALL).decode("utf-8-sig").splitlines()
+        lines = decoded(read_bytes(path, SMALL)).splitlines()
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not a readable list of class names for data.classes ({error})") from None
     return distinct([line.strip() for line in lines if line.strip()], str(path))
@@ -232,9 +246,9 @@ def distinct(names: Iterable[str], where: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in names)
     if len(names) > _MOST_CLASSES:
         raise UsageError(f"{where}: names {len(names)} classes; a network takes {_MOST_CLASSES} at most")
-    odd = [name for name in names if len(name) > _LONGEST_NAME or not name.isprintable()]
+    odd = [name for name in names if name and not is_name(name)]
     if odd:
-        raise UsageError(f"{where}: '{odd[0][:_LONGEST_NAME]}' cannot be the name of a class")
+        raise UsageError(f"{where}: '{odd[0][:LONGEST_NAME]}' cannot be the name of a class")
     twice = [name for name, count in Counter(map(plain, names)).items() if count > 1]
     if twice or not names:
         raise UsageError(f"{where}: " + (f"names class '{twice[0]}' twice" if twice else "names no class"))

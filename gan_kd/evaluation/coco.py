@@ -1,116 +1,96 @@
-"""COCO average precision, counted by pycocotools on the annotation file itself, crowds and areas included."""
+"""COCO average precision, counted by pycocotools on the objects that the reader kept, crowds and areas included."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from gan_kd.data.record import plain
-from gan_kd.errors import UsageError
 from gan_kd.evaluation.metrics import Result, checked_detections, mean_of_known
 
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
 class COCOMetric:
-    """COCO AP of the images that `update` was called for.
+    """COCO AP of a data set, image by image: `update` for each, then `result`.
 
-    annotations: an instances_*.json file. classes: names of the labels; label i is the file's category of
-    that name, case aside, whatever its id (COCO's 80 categories have ids 1 to 90). UsageError where the file is no
-    such file or lacks a class. Every detection counts, whatever its score; GluonCV's metric drops those below
-    0.05.
+    classes: their names; a label is an index into them. Every detection counts, whatever its score; GluonCV's metric
+    drops those below 0.05.
     """
 
-    def __init__(self, annotations: Path, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)
-        try:
-            self._truth = _indexed(_completed(json.loads(annotations.read_bytes())))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{annotations}: not a readable COCO annotation file ({error})") from error
-        by_name = {plain(str(category["name"])): number for number, category in self._truth.cats.items()}
-        missing = [name for name in self.classes if plain(name) not in by_name]
-        if missing:
-            raise UsageError(f"{annotations}: no category is named {', '.join(missing)}; check data.classes")
-        self._category = [by_name[plain(name)] for name in self.classes]
-        self._ids = {str(image): image for image in self._truth.imgs}
-        self._images: list[Any] = []
-        self._found: list[dict] = []
+        self._images: list[dict[str, int]] = []
+        self._objects: list[dict[str, Any]] = []
+        self._found: list[dict[str, Any]] = []
 
-    def update(self, image_id: int | str, detections: np.ndarray) -> None:
+    def update(
+        self,
+        detections: np.ndarray,
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        crowd: np.ndarray,
+        areas: np.ndarray | None = None,
+        image: str = "",
+    ) -> None:
         """Count one image.
 
-        image_id: the annotation file's, or that as text. detections: (K, 6) x0, y0, x1, y1, class, score in the image's
-        pixels; rows of class < 0 are padding. The last pixel is included (width = x1 - x0 + 1, as GluonCV
-        reads and writes COCO boxes). Diverged where a value is not finite, ValueError where the file has no
-        such image.
+        detections: (K, 6) x0, y0, x1, y1, class, score; rows of class < 0 are padding. boxes: (M, 4).
+        All boxes in pixels of the image, the last pixel included (width = x1 - x0 + 1, as GluonCV reads and writes
+        COCO boxes). labels: (M,) int. crowd: (M,) bool, regions on which detections are neither hits nor false alarms.
+        areas: (M,) px² of the objects' outlines, which make them small, medium or large; None: of the boxes.
+        image: its name, for messages. Diverged where a detection is not finite.
         """
-        if str(image_id) not in self._ids:
-            raise ValueError(f"image {image_id} is not in the annotation file")
-        self._images.append(self._ids[str(image_id)])
-        for x0, y0, x1, y1, label, score in checked_detections(
-            detections, len(self.classes), f"image {image_id}"
-        ).tolist():
-            self._found.append(
-                {
-                    "image_id": self._images[-1],
-                    "category_id": self._category[int(label)],
-                    "bbox": [x0, y0, x1 - x0 + 1, y1 - y0 + 1],
-                    "score": score,
-                }
-            )
+        number = len(self._images) + 1
+        self._images.append({"id": number})
+        found = checked_detections(detections, len(self.classes), image or f"image number {number}")
+        for box, label, score in zip(_sized(found[:, :4]), found[:, 4].tolist(), found[:, 5].tolist()):
+            self._found.append(_entry(number, box, label, box[2] * box[3], score=score, iscrowd=0))
+        sized = _sized(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
+        sizes = [width * height for _, _, width, height in sized] if areas is None else areas.tolist()
+        for box, label, many, area in zip(sized, labels.tolist(), crowd.tolist(), sizes):
+            self._objects.append(_entry(number, box, label, area, iscrowd=int(many)))
 
     def result(self) -> Result:
         """AP over IoU 0.50 to 0.95 by class, their mean, and pycocotools' twelve numbers, in percent."""
         with _silent():
-            counted = COCOeval(self._truth, self._detections(), "bbox")
-            counted.params.imgIds = self._images
-            counted.params.catIds = self._category
+            counted = COCOeval(self._indexed(self._objects), self._indexed(self._found), "bbox")
             counted.evaluate()
             counted.accumulate()
             counted.summarize()
         # Axes: IoU, recall, class, area range (0: all), detections an image (-1: 100). Without an object: -1.
         precision = counted.eval["precision"][:, :, :, 0, -1]
         precision = np.where(precision < 0, np.nan, precision)
-        column = {category: i for i, category in enumerate(sorted(self._category))}  # pycocotools sorts them
-        ap = {
-            name: 100.0 * mean_of_known(precision[:, :, column[category]])
-            for name, category in zip(self.classes, self._category)
-        }
+        ap = {name: 100.0 * mean_of_known(precision[:, :, label]) for label, name in enumerate(self.classes)}
         numbers = [100.0 * float(value) if value >= 0 else float("nan") for value in counted.stats]
         return Result(ap, numbers[0], dict(zip(SUMMARY, numbers)))
 
-    def _detections(self) -> COCO:
-        if self._found:
-            return self._truth.loadRes(self._found)
-        return _indexed({**self._truth.dataset, "annotations": []})  # loadRes fails on an empty list
+    def _indexed(self, entries: list[dict[str, Any]]) -> COCO:
+        """The entries as pycocotools wants them; it takes an id of 0 for none, so they count from 1."""
+        coco = COCO()
+        coco.dataset = {
+            "images": self._images,
+            "categories": [{"id": label, "name": name} for label, name in enumerate(self.classes)],
+            "annotations": [{**entry, "id": number} for number, entry in enumerate(entries, 1)],
+        }
+        with _silent():
+            coco.createIndex()
+        return coco
 
 
-def _completed(content: dict[str, Any]) -> dict[str, Any]:
-    """An annotation file's content with what pycocotools needs and other tools than COCO's leave out.
-
-    pycocotools takes the id 0 of an object for none and counts its detection as a false alarm: ids count from 1 anew.
-    """
-    boxed = [entry for entry in content["annotations"] if entry.get("bbox")]
-    for number, entry in enumerate(boxed, 1):
-        _, _, width, height = entry["bbox"]
-        entry.update(id=number, iscrowd=entry.get("iscrowd", 0), area=entry.get("area", width * height))
-    return {**content, "annotations": boxed}
+def _sized(boxes: np.ndarray) -> list[list[float]]:
+    """x, y, width, height of boxes (K, 4) whose last pixel is included."""
+    found: list[list[float]] = np.column_stack((boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + 1)).tolist()
+    return found
 
 
-def _indexed(content: dict[str, Any]) -> COCO:
-    coco = COCO()
-    coco.dataset = content
-    with _silent():
-        coco.createIndex()
-    return coco
+def _entry(image: int, box: list[float], label: float, area: float, **more: float) -> dict[str, Any]:
+    return {"image_id": image, "category_id": int(label), "bbox": box, "area": area, **more}
 
 
 @contextlib.contextmanager

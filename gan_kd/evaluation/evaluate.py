@@ -24,7 +24,7 @@ from gan_kd.data.sizes import Square
 from gan_kd.data.workers import WorkerPolicy
 from gan_kd.detectors.saved import load_detector, require_classes, teacher_of
 from gan_kd.detectors.ssd.network import Detector
-from gan_kd.errors import Diverged, UsageError
+from gan_kd.errors import Diverged
 from gan_kd.evaluation.also import measures
 from gan_kd.evaluation.attention import attention_maps
 from gan_kd.evaluation.metrics import Result, checked_detections
@@ -168,11 +168,9 @@ def count(dataset: DetectionDataset, detections: Sequence[np.ndarray], eval_conf
     if eval_config.metric == "coco":
         from gan_kd.evaluation.coco import COCOMetric
 
-        if len(dataset.annotations) != 1:
-            raise UsageError("eval.metric coco needs COCO data with one val split; set it to voc07 or voc10")
-        coco = COCOMetric(dataset.annotations[0], dataset.classes)
+        coco = COCOMetric(dataset.classes)
         for record, found in zip(dataset.records, detections):
-            coco.update(record.id, found)
+            coco.update(found, record.boxes, record.labels, record.difficult, record.areas, f"image {record.id}")
         return coco.result()
     voc = VOCMetric(dataset.classes, eval_config.iou, points11=eval_config.metric == "voc07")
     for record, found in zip(dataset.records, detections):

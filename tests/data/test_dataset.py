@@ -116,14 +116,16 @@ def test_coco_equals_gluoncv(shared, which):
     data = data_of(dataset="coco", root=root, train=["train2017"], val=["val2017"], classes="coco")
     ours = open_split(data, which)
     theirs = COCODetection(root, splits=f"instances_{which}2017", skip_empty=which == "train")
-    assert ours.annotations == [Path(root, f"annotations/instances_{which}2017.json")]
     assert len(ours) == len(theirs) == {"train": 126, "val": 128}[which]
     for index, record in enumerate(ours.records):
         assert str(record.image) == theirs._items[index]
         label = np.array(theirs._labels[index], np.float32)
         label = label[label[:, 4] >= 0]  # GluonCV has a row of -1 for an image without objects
         np.testing.assert_array_equal(np.column_stack((record.boxes, record.labels)), label)
-    crowds = [entry["iscrowd"] for entry in json.loads(ours.annotations[0].read_bytes())["annotations"]]
+    crowds = [
+        entry["iscrowd"]
+        for entry in json.loads(Path(root, f"annotations/instances_{which}2017.json").read_bytes())["annotations"]
+    ]
     assert sum(record.difficult.sum() for record in ours.records) == sum(crowds)
     np.testing.assert_array_equal(ours[5][0], theirs[5][0].asnumpy())
 
@@ -139,7 +141,6 @@ def test_folder(folder):
     dataset = open_split(folder_data(folder), "val")
     assert dataset.classes == ("cat", "dog")
     assert [record.id for record in dataset.records] == ["a", "b", "c"]
-    assert dataset.annotations == []
     image, label = dataset[0]
     assert image.shape == (40, 60, 3)
     np.testing.assert_array_equal(label, [[0, 1, 29, 39, 0, 0], [10.5, 11, 59, 19, 1, 1]])
@@ -212,7 +213,8 @@ def test_every_image_that_detection_takes_is_trained_on(folder, suffix):
     image = cv2.imread(str(folder / "JPEGImages/a.jpg"))
     (folder / "JPEGImages/a.jpg").unlink()
     file = folder / f"JPEGImages/a{suffix}"
-    file.write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+    coded = cv2.imencode(".jpg" if suffix.lower() == ".jfif" else suffix, image)[1]  # OpenCV writes no .jfif
+    file.write_bytes(coded.tobytes())
     read = open_split(folder_data(folder), "val")[0][0]
     if suffix.lower() in (".png", ".bmp"):  # without loss
         np.testing.assert_array_equal(read, image[..., ::-1])
@@ -225,7 +227,9 @@ def test_tiff_is_offered_nowhere(folder, tmp_path, suffix):
     (tmp_path / "scans").mkdir()
     file = tmp_path / f"scans/a{suffix}"
     cv2.imwrite(str(file), cv2.imread(str(folder / "JPEGImages/a.jpg")))
-    with pytest.raises(UsageError, match=r"the folder holds no image \(\.jpg, \.jpeg, \.png, \.bmp, \.webp\)"):
+    with pytest.raises(
+        UsageError, match=r"the folder holds no image \(\.jpg, \.jpeg, \.jpe, \.jfif, \.png, \.bmp, \.webp\)"
+    ):
         find_images([file.parent])
     assert [problem.what for problem in open_images([file])[1]] == [
         "is not an image of the formats JPEG, PNG, BMP, WEBP"

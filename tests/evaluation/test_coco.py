@@ -12,8 +12,10 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from gan_kd.errors import RunError, UsageError
+from gan_kd.data.dataset import open_split
+from gan_kd.errors import RunError
 from gan_kd.evaluation.coco import SUMMARY, COCOMetric
+from gan_kd.recipe import from_dict
 
 
 @pytest.fixture(scope="module")
@@ -46,39 +48,48 @@ def detections_of(truth, classes, rng=None):
     return {image: np.array(found, dtype=np.float64).reshape(-1, 6) for image, found in rows.items()}
 
 
-def measure(annotation_file, classes, detections):
-    metric = COCOMetric(annotation_file, classes)
-    for image_id, found in detections.items():
-        metric.update(image_id, found)
+@pytest.fixture(scope="module")
+def dataset(shared, truth):
+    """The data set as the reader keeps it, with the file's classes in their order."""
+    data = {"dataset": "coco", "root": str(shared / "data/coco128"), "val": ["val2017"], "classes": class_names(truth)}
+    recipe = {"name": "coco128", "data": data, "stages": {"plain": {"trains": "baseline", "epochs": 1}}}
+    return open_split(from_dict(recipe).data, "val")
+
+
+def measure(records, classes, detections):
+    """The metric of records; detections: by image id."""
+    metric = COCOMetric(classes)
+    for record in records:
+        found = detections[int(record.id)]
+        metric.update(found, record.boxes, record.labels, record.difficult, record.areas, f"image {record.id}")
     return metric.result()
 
 
-def test_what_other_tools_leave_out_or_write_otherwise(tmp_path):
-    """Ids of objects from 0 on or none, no area, no iscrowd, image ids as text, names in another case."""
-    content = {
-        "images": [{"id": name, "file_name": f"{name}.jpg", "width": 99, "height": 99} for name in ("a", "b")],
-        "categories": [{"id": 7, "name": "Nut"}, {"id": 9, "name": "bolt"}],
-        "annotations": [
-            {"id": 0, "image_id": "a", "category_id": 7, "bbox": [10, 10, 40, 40]},
-            {"id": 1, "image_id": "b", "category_id": 9, "bbox": [20, 30, 50, 40]},
-            {"image_id": "b", "category_id": 7, "bbox": [5, 5, 12, 20]},
-            {"image_id": "b", "category_id": 7, "bbox": None},
-        ],
+def perfect(records):
+    """{image id: (K, 6)}: every object of the records once."""
+    return {
+        int(record.id): np.column_stack((record.boxes, record.labels, np.full(len(record.labels), 0.9)))
+        for record in records
     }
-    file = tmp_path / "instances_val.json"
-    file.write_text(json.dumps(content))
-    found = {
-        "a": np.array([[10, 10, 49, 49, 1, 0.9]]),
-        "b": np.array([[20, 30, 69, 69, 0, 0.8], [5, 5, 16, 24, 1, 0.7]]),
-    }
-    result = measure(file, ["Bolt", "nut"], found)
-    assert result.map == pytest.approx(100) and result.ap == pytest.approx({"Bolt": 100, "nut": 100})
 
 
-def test_equals_pycocotools_whatever_the_order_of_the_classes(annotation_file, truth):
+def in_order(records, classes, wanted):
+    """The records with their labels as places in another class list; objects of other classes are left out."""
+    places = np.array([wanted.index(name) if name in wanted else -1 for name in classes])
+    moved = []
+    for record in records:
+        kept = places[record.labels] >= 0
+        areas = None if record.areas is None else record.areas[kept]
+        boxes, difficult = record.boxes[kept], record.difficult[kept]
+        labels = places[record.labels][kept]
+        moved.append(record._replace(labels=labels, boxes=boxes, difficult=difficult, areas=areas))
+    return moved
+
+
+def test_equals_pycocotools_whatever_the_order_of_the_classes(annotation_file, truth, dataset):
     classes = class_names(truth)[::-1]
     detections = detections_of(truth, classes, np.random.default_rng(0))
-    result = measure(annotation_file, classes, detections)
+    result = measure(in_order(dataset.records, dataset.classes, classes), classes, detections)
 
     ids = {category["name"]: category["id"] for category in truth["categories"]}
     entries = [
@@ -109,75 +120,73 @@ def test_equals_pycocotools_whatever_the_order_of_the_classes(annotation_file, t
             assert math.isnan(result.ap[name])
 
 
-def test_perfect_detections(annotation_file, truth):
-    classes = class_names(truth)
-    result = measure(annotation_file, classes, detections_of(truth, classes))
+def test_perfect_detections(dataset):
+    result = measure(dataset.records, dataset.classes, perfect(dataset.records))
     assert result.map == pytest.approx(100)
     assert result.summary["AP75"] == pytest.approx(100)
     assert {round(value, 6) for value in result.ap.values() if not math.isnan(value)} == {100.0}
 
 
-@pytest.mark.parametrize("crowd", [1, 0])
-def test_detections_on_a_crowd_are_neither_hits_nor_false(truth, tmp_path, crowd):
-    classes = class_names(truth)
-    region = max(truth["annotations"], key=lambda entry: entry["area"])
-    entries = [{**entry, "iscrowd": crowd * (entry is region)} for entry in truth["annotations"]]
-    annotations = tmp_path / "instances.json"
-    annotations.write_text(json.dumps({**truth, "annotations": entries}))
-    detections = detections_of(truth, classes)
-    name = next(entry["name"] for entry in truth["categories"] if entry["id"] == region["category_id"])
-    x, y, w, h = region["bbox"]
-    quarters = [
-        [x + i * w / 2, y + j * h / 2, x + (i + 1) * w / 2 - 1, y + (j + 1) * h / 2 - 1] for i, j in np.ndindex(2, 2)
-    ]
-    rows = [[*box, classes.index(name), 0.95] for box in quarters]
-    detections[region["image_id"]] = np.concatenate([detections[region["image_id"]], rows])
-    result = measure(annotations, classes, detections)
-    assert (result.ap[name] == pytest.approx(100)) is bool(crowd)
+@pytest.mark.parametrize("crowd", [True, False])
+def test_detections_on_a_crowd_are_neither_hits_nor_false(dataset, crowd):
+    detections = perfect(dataset.records)
+    sizes = [0 if record.areas is None else record.areas.max() for record in dataset.records]
+    place = int(np.argmax(sizes))
+    record = dataset.records[place]
+    largest = int(record.areas.argmax())
+    difficult = record.difficult.copy()
+    difficult[largest] = crowd
+    records = [*dataset.records]
+    records[place] = record._replace(difficult=difficult)
+    x0, y0, x1, y1 = record.boxes[largest]
+    w, h = (x1 - x0) / 2, (y1 - y0) / 2
+    quarters = [[x0 + i * w, y0 + j * h, x0 + (i + 1) * w, y0 + (j + 1) * h] for i, j in np.ndindex(2, 2)]
+    rows = [[*box, record.labels[largest], 0.95] for box in quarters]
+    detections[int(record.id)] = np.concatenate([detections[int(record.id)], rows])
+    result = measure(records, dataset.classes, detections)
+    name = dataset.classes[record.labels[largest]]
+    assert (result.ap[name] == pytest.approx(100)) is crowd
     assert result.summary["AP"] == pytest.approx(100) or not crowd
 
 
-def test_only_the_images_given_count(annotation_file, truth):
-    classes = class_names(truth)
-    detections = detections_of(truth, classes)
-    half = dict(list(detections.items())[:64])
-    assert measure(annotation_file, classes, half).map == pytest.approx(100)
-    empty = {image: np.zeros((0, 6)) for image in detections}
-    assert measure(annotation_file, classes, {**empty, **half}).map < 90
+def test_only_the_images_given_count(dataset):
+    detections = perfect(dataset.records)
+    assert measure(dataset.records[:64], dataset.classes, detections).map == pytest.approx(100)
+    half = {image: found if index < 64 else found[:0] for index, (image, found) in enumerate(detections.items())}
+    assert measure(dataset.records, dataset.classes, half).map < 90
 
 
-def test_no_detection_at_all(annotation_file, truth, capsys):
-    classes = class_names(truth)
-    result = measure(annotation_file, classes, {image["id"]: np.zeros((0, 6)) for image in truth["images"]})
-    assert result.map == 0
+def test_no_detection_at_all(dataset, capsys):
+    nothing = {image: found[:0] for image, found in perfect(dataset.records).items()}
+    assert measure(dataset.records, dataset.classes, nothing).map == 0
     assert capsys.readouterr().out == ""
 
 
-def test_a_part_of_the_classes(annotation_file, truth):
-    classes = ["person", "dog"]
-    everything = class_names(truth)
-    kept = [everything.index(name) for name in classes]
-    detections = {
-        image: np.array([[*row[:4], kept.index(row[4]), row[5]] for row in rows if row[4] in kept])
-        for image, rows in detections_of(truth, everything).items()
-    }
-    result = measure(annotation_file, classes, detections)
-    assert list(result.ap) == classes
+def test_nothing_to_find_is_nan():
+    metric = COCOMetric(["cat"])
+    metric.update(np.zeros((0, 6)), np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, bool))
+    assert math.isnan(metric.result().map) and math.isnan(metric.result().ap["cat"])
+
+
+def test_a_part_of_the_classes(dataset):
+    records = in_order(dataset.records, dataset.classes, ["person", "dog"])
+    result = measure(records, ["person", "dog"], perfect(records))
+    assert list(result.ap) == ["person", "dog"]
     assert result.map == pytest.approx(100)
 
 
-def test_wrong_input(annotation_file, tmp_path):
-    with pytest.raises(UsageError, match="no category is named unicorn"):
-        COCOMetric(annotation_file, ["person", "unicorn"])
-    for content in ("{", "[]", '{"images": []}'):
-        broken = tmp_path / "broken.json"
-        broken.write_text(content)
-        with pytest.raises(UsageError, match="broken.json"):
-            COCOMetric(broken, ["person"])
-    with pytest.raises(UsageError, match="absent.json"):
-        COCOMetric(tmp_path / "absent.json", ["person"])
-    metric = COCOMetric(annotation_file, ["person"])
+def test_the_size_of_an_object_is_that_of_its_outline():
+    """A box of 33 x 33 px is medium, and small where the outline within it is."""
+    box, label, crowd = np.array([[10.0, 10, 42, 42]]), np.zeros(1, int), np.zeros(1, bool)
+    found = np.array([[10, 10, 42, 42, 0, 0.9]])
+    for areas, size, other in ((None, "APm", "APs"), (np.array([1000.0]), "APs", "APm")):
+        metric = COCOMetric(["cat"])
+        metric.update(found, box, label, crowd, areas)
+        summary = metric.result().summary
+        assert summary[size] == pytest.approx(100) and math.isnan(summary[other])
+
+
+def test_detections_that_are_not_finite_are_refused():
+    metric, nothing = COCOMetric(["person"]), np.zeros(0)
     with pytest.raises(RunError, match="image 139 hold nan"):
-        metric.update(139, np.array([[0, 0, 5, np.nan, 0, 0.5]]))
-    with pytest.raises(ValueError, match="image 7 is not"):
-        metric.update(7, np.zeros((0, 6)))
+        metric.update(np.array([[0, 0, 5, np.nan, 0, 0.5]]), nothing, nothing, nothing, image="image 139")
