@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gan_kd.report.fonts import for_pillow
 from gan_kd.report.photos import PALETTE
 
 _PART = 1 / 32  # of the mean side: height of the text
@@ -20,16 +19,17 @@ def draw(image: np.ndarray, found: np.ndarray, classes: Sequence[str]) -> np.nda
     """A copy of an image, uint8 RGB (H,W,3), with the boxes, classes and scores in percent of its detections.
 
     found: (K,6) x0, y0, x1, y1, class, score in its pixels; the highest score lies on top. Lines and text grow with
-    the image.
+    the image. Class names may be of any script, see `gan_kd.report.fonts`.
     """
     picture = Image.fromarray(image)
     pen = ImageDraw.Draw(picture)
-    font = _font(max(_LEAST, round(sum(picture.size) / 2 * _PART)))
-    line = max(2, round(font.size / 6))
+    size = max(_LEAST, round(min(sum(picture.size) / 2 * _PART, min(picture.size) / 3)))
+    line = max(2, round(size / 6))
     for x0, y0, x1, y1, label, score in found[np.argsort(found[:, 5], kind="stable")].tolist():
         colour = PALETTE[int(label) % len(PALETTE)]
         pen.rectangle((x0, y0, max(x0, x1), max(y0, y1)), outline=colour, width=line)
-        _label(pen, (x0, y0), f"{classes[int(label)]} {100 * score:.0f}", font, colour, picture.size)
+        file, text = for_pillow(f"{classes[int(label)]} {100 * score:.0f}")
+        _label(pen, (x0, y0), text, _font(file, size), colour, picture.size)
     return np.asarray(picture)
 
 
@@ -52,6 +52,5 @@ def _label(
 
 
 @lru_cache
-def _font(height: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with Matplotlib: class names need not be ASCII."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans-Bold.ttf")), height)
+def _font(file: str, height: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, height)

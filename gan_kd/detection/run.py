@@ -153,7 +153,8 @@ def _above(found: np.ndarray, threshold: float) -> np.ndarray:
 
 def _draw(file: Path, out: Path, found: np.ndarray, classes: Sequence[str]) -> None:
     """The image with its detections under its name, with .png behind it where OpenCV may not write its format."""
-    path = out / (file.name if file.suffix.lower() in images.SUFFIXES else f"{file.name}.png")
+    writable = file.suffix.lower() in images.SUFFIXES and cv2.haveImageWriter(f"a{file.suffix.lower()}")
+    path = out / (file.name if writable else f"{file.name}.png")
     pixels = np.ascontiguousarray(draw(images.read(file), found, classes)[..., ::-1])
     try:
         path.write_bytes(cv2.imencode(path.suffix.lower(), pixels)[1].tobytes())

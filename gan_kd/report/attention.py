@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gan_kd.report.page import COLOURS
-from gan_kd.report.photos import GAP, read
+from gan_kd.report.photos import FLAT, GAP, read
 from gan_kd.report.plots import STYLE
 from gan_kd.report.run import Run
 
@@ -69,7 +69,7 @@ def draw(
         return False
     first = 0 if rows[0][1] is None else 1  # the column of the images themselves
     columns = [(name, k) for name in names for k in range(len(rows[0][0]["attention"][name]))]
-    heights = [WIDTH * min(1.3, sample["height"] / sample["width"]) for sample, _ in rows]
+    heights = [WIDTH * min(1.3, max(FLAT, sample["height"] / sample["width"])) for sample, _ in rows]
     wide = (first + len(columns)) * (WIDTH + GAP) - GAP
     high = TOP + sum(heights) + GAP * (len(heights) - 1)
     with rc_context(STYLE):

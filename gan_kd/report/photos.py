@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from gan_kd.data import images
 from gan_kd.data.record import Flaw
 from gan_kd.errors import RunError
+from gan_kd.report.fonts import readable, style_for
 from gan_kd.report.page import COLOURS
 from gan_kd.report.plots import SOFT, STYLE
 from gan_kd.report.run import Run
@@ -33,6 +34,7 @@ PALETTE = (
 )  # fmt: skip
 WIDTH, GAP, TOP = 3.0, 0.06, 0.3  # inches: of a panel, between panels, for the column titles
 DPI = 100
+FLAT, TALL = 0.05, 4.0  # height by width: a flatter image gets a panel of this, of a taller one fewer pixels are drawn
 
 
 class Box(NamedTuple):
@@ -84,9 +86,10 @@ def draw(
     images = [(sample, image) for sample in samples for image in [read(sample["path"])] if image is not None]
     if not images:
         return False
-    heights = [WIDTH * min(1.0, image.shape[0] / image.shape[1]) for _, image in images]
+    heights = [WIDTH * min(1.0, max(FLAT, image.shape[0] / image.shape[1])) for _, image in images]
+    fonts, classes = style_for(classes), [readable(name) for name in classes]
     wide, high = len(titles) * (WIDTH + GAP) - GAP, TOP + sum(heights) + GAP * len(heights)
-    with rc_context(STYLE):
+    with rc_context({**STYLE, **fonts}):
         figure = Figure(figsize=(wide, high))
         for column, title in enumerate(titles):
             left, bottom = column * (WIDTH + GAP), high - TOP
@@ -142,8 +145,10 @@ def read(path: Path) -> np.ndarray | None:
         image = images.read(path)
     except (Flaw, RunError):
         return None
-    scale = min(1.0, WIDTH * DPI / image.shape[1])
-    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    height, width = image.shape[:2]
+    scale = min(1.0, WIDTH * DPI / width, TALL * WIDTH * DPI / height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _panel(axes: Axes, sample: dict[str, Any], title: str, classes: Sequence[str], remark: str) -> None:

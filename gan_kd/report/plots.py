@@ -14,6 +14,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gan_kd.report.fonts import readable, style_for
 from gan_kd.report.page import COLOURS
 from gan_kd.report.run import Network, number
 
@@ -178,6 +179,7 @@ def class_bars(networks: Sequence[Network], path: Path) -> bool:
     classes = list(dict.fromkeys(name for network in shown for name in network.ap))
     if not classes:
         return False
+    font = style_for(classes)["font.family"]
     groups = np.array_split(np.arange(len(classes)), (len(classes) + 19) // 20)
     figure = Figure(figsize=(8.6, 0.4 + 2.6 * len(groups)), layout="constrained")
     width = 0.8 / len(shown)
@@ -191,7 +193,7 @@ def class_bars(networks: Sequence[Network], path: Path) -> bool:
                 labels = ["" if np.isnan(value) else f"{value:.0f}" for value in values]
                 axes.bar_label(bars, labels, fontsize=7.5, color=SOFT, padding=1.5)
         slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if len(group) > 8 else {}
-        axes.set_xticks(place, [classes[k] for k in group], color=INK, **slant)
+        axes.set_xticks(place, [readable(classes[k]) for k in group], color=INK, family=font, **slant)
         axes.tick_params(axis="x", length=0)
         axes.set(ylabel="AP (%)", xlim=(-0.6, len(group) - 0.4), ylim=(0, 105))
         if row == 0:
