@@ -25,6 +25,7 @@ from gan_kd.system.paths import expanded
 
 if TYPE_CHECKING:
     from gluoncv.model_zoo.ssd import SSD
+    from PIL.Image import Image
 
     from gan_kd.detectors.ssd.extractor import Extractor
     from gan_kd.detectors.ssd.head import SSDHead
@@ -56,20 +57,25 @@ class TrainedDetector:
         """Side of the square network input, px."""
         return self.network.extractor.size
 
-    def __call__(self, *images: np.ndarray | str | Path) -> list[np.ndarray]:
+    def __call__(self, *images: np.ndarray | Image | str | Path) -> list[np.ndarray]:
         """What is found in each image, as one batch: (K, 6) float32 x0, y0, x1, y1, class, score, by falling score.
 
-        images: files, or uint8 RGB (H, W, 3). Boxes are in the image's pixels. RunError for a file that is no image.
+        images: files, or arrays and images of Pillow as of `gan_kd.data.images.as_rgb`: uint8 RGB (H, W, 3) or gray,
+        others are refused. Boxes are in the image's pixels. RunError for a file that is no image, UsageError for an
+        array that is none.
         """
         import mxnet as mx
 
-        from gan_kd.data.images import read
+        from gan_kd.data.images import as_rgb, read
         from gan_kd.data.pixels import ValTransform
         from gan_kd.data.sizes import Square
 
         if not images:
             return []
-        pixels = [image if isinstance(image, np.ndarray) else read(Path(image)) for image in images]
+        pixels = [
+            read(Path(image)) if isinstance(image, (str, Path)) else as_rgb(image, f"image {number}")
+            for number, image in enumerate(images, 1)
+        ]
         inputs, scales = zip(*map(ValTransform(Square(self.size)), pixels))
         ids, scores, boxes = self.network(mx.nd.array(np.stack(inputs), ctx=self.network.head.contexts[0]))
         rows = mx.nd.concat(boxes, ids, scores, dim=2).asnumpy()

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gan_kd.api import TrainedDetector, distill, evaluate, export, load, split
 from gan_kd.data import demo
 from gan_kd.data.dataset import open_split
-from gan_kd.data.images import read
+from gan_kd.data.images import as_rgb, read
 from gan_kd.detectors.saved import build_detector, save_detector
 from gan_kd.errors import UsageError
 from gan_kd.recipe import load as load_recipe
@@ -137,3 +138,53 @@ def test_a_recipe_is_overridden():
     demo_recipe = load_recipe("demo")
     assert load_recipe(demo_recipe) == demo_recipe
     assert load_recipe(demo_recipe, ["train.seed=7"]).train.seed == 7
+
+
+def _rgb(kind):
+    """The same picture in forms that are read."""
+    picture = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    gray = picture[..., 0]
+    return {
+        "gray": (gray, np.stack([gray] * 3, 2)),
+        "one channel": (gray[..., None], np.stack([gray] * 3, 2)),
+        "alpha": (np.dstack((picture, gray)), picture),
+        "a view": (picture[:, ::-1], picture[:, ::-1]),
+        "Pillow": (Image.fromarray(picture), picture),
+        "Pillow, gray": (Image.fromarray(gray), np.stack([gray] * 3, 2)),
+        "Pillow, alpha": (Image.fromarray(np.dstack((picture, gray))), picture),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["gray", "one channel", "alpha", "a view", "Pillow", "Pillow, gray", "Pillow, alpha"])
+def test_arrays_that_are_read(params, kind):
+    image, expected = _rgb(kind)
+    np.testing.assert_array_equal(as_rgb(image), expected)
+    detector = load(params)
+    np.testing.assert_array_equal(detector(image)[0], detector(np.ascontiguousarray(expected))[0])
+
+
+def test_a_pillow_image_is_turned_as_its_file_is(tmp_path):
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    Image.fromarray(np.arange(2400, dtype=np.uint8).reshape(40, 60)).save(tmp_path / "a.png", exif=tag)
+    with Image.open(tmp_path / "a.png") as image:
+        np.testing.assert_array_equal(as_rgb(image), read(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((40, 60, 3), np.float32), r"image 2 is an array of float32, .*\(255 \* image\).round"),
+        (np.zeros((40, 60), np.uint16), "image 2 is an array of uint16, .*image >> 8"),
+        (np.zeros((40, 60, 3), bool), "array of bool, .*give uint8"),
+        (Image.fromarray(np.zeros((40, 60), np.uint16)), "array of uint16"),
+        (np.zeros((0, 60, 3), np.uint8), r"shape \(0, 60, 3\): give \(H, W, 3\) RGB"),
+        (np.zeros((3, 40, 60), np.uint8), r"shape \(3, 40, 60\)"),
+        (np.zeros((1, 40, 60, 3), np.uint8), r"shape \(1, 40, 60, 3\)"),
+        (None, "image 2 is of the type NoneType: give a file, a NumPy array or a Pillow image"),
+        ([[1, 2]], "of the type list"),
+    ],
+)
+def test_arrays_that_are_refused(params, image, message):
+    with pytest.raises(UsageError, match=message):
+        load(params)(np.zeros((40, 60, 3), np.uint8), image)
