@@ -17,6 +17,7 @@ SPLITS_BY_FLAG = "choose with --set 'data.train=[NAME]' and --set 'data.val=[NAM
 LONGEST_NAME = 200
 _TWICE = "objects given twice in one place of an image: taken once"
 _MOST_NOTES = 20
+_MOST_FOUND = 100  # detections of a class that COCO AP counts in an image
 
 
 class Record(NamedTuple):
@@ -145,6 +146,8 @@ def record_of(image_id: str, image: Path, size: tuple[int, int], objects: Sequen
         if key not in kept or kept[key].difficult:
             kept[key] = item
     objects = list(kept.values())
+    if objects and max(Counter(item.label for item in objects).values()) > _MOST_FOUND:
+        notes.append(f"images with more than {_MOST_FOUND} objects of a class, of which COCO AP finds no more")
     boxes = np.array([item.box for item in objects], np.float32).reshape(-1, 4)
     labels = np.array([item.label for item in objects], np.int32)
     difficult = np.array([item.difficult for item in objects], bool)

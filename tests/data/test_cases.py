@@ -489,6 +489,13 @@ def test_entries_that_are_none_are_told_and_skipped(part, entry, tmp_path):
     assert len(preflight(data_of(root, "coco", on_error="skip"))[0]) == 4
 
 
+def test_more_objects_than_coco_finds_are_told(tmp_path):
+    boxes = [("cat", 1 + x, 1 + y, 5 + x, 5 + y) for x in range(0, 90, 6) for y in range(0, 42, 6)]
+    report = check(data_of(plain_voc(tmp_path, v0=xml(*boxes))))
+    assert "1 images with more than 100 objects of a class, of which COCO AP finds no more" in str(report)
+    assert len(report.scans[1].dataset.records[0].labels) == len(boxes) == 105
+
+
 def test_image_files_elsewhere(tmp_path):
     def change(train, _):
         train["images"][0]["file_name"] = "train\\t0.jpg"
