@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from gluoncv.model_zoo.ssd import SSD
     from PIL.Image import Image
 
-    from gan_kd.detectors.ssd.extractor import Extractor
-    from gan_kd.detectors.ssd.head import SSDHead
-    from gan_kd.detectors.ssd.network import Detector
+    from gan_kd.detectors.base import Detector, Extractor, Head
     from gan_kd.evaluation.evaluate import Evaluation
 
 AnyRecipe = Union[str, Path, Recipe]  # a shipped name, a .yaml file, or the recipe itself
@@ -50,12 +48,12 @@ class TrainedDetector:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the labels."""
-        return self.network.head.classes
+        return self.network.classes
 
     @property
     def size(self) -> int:
-        """Side of the square network input, px."""
-        return self.network.extractor.size
+        """Side of the network input, px: of a square one, else the height for a usual photo."""
+        return self.network.sizes.typical[0]
 
     def __call__(self, *images: np.ndarray | Image | str | Path) -> list[np.ndarray]:
         """What is found in each image, as one batch: (K, 6) float32 x0, y0, x1, y1, class, score, by falling score.
@@ -68,7 +66,7 @@ class TrainedDetector:
 
         from gan_kd.data.images import as_rgb, read
         from gan_kd.data.pixels import ValTransform
-        from gan_kd.data.sizes import Square
+        from gan_kd.evaluation.evaluate import detect_rows
 
         if not images:
             return []
@@ -76,9 +74,13 @@ class TrainedDetector:
             read(Path(image)) if isinstance(image, (str, Path)) else as_rgb(image, f"image {number}")
             for number, image in enumerate(images, 1)
         ]
-        inputs, scales = zip(*map(ValTransform(Square(self.size)), pixels))
-        ids, scores, boxes = self.network(mx.nd.array(np.stack(inputs), ctx=self.network.head.contexts[0]))
-        rows = mx.nd.concat(boxes, ids, scores, dim=2).asnumpy()
+        sizes, context = self.network.sizes, self.network.head.contexts[0]
+        inputs, scales = zip(*map(ValTransform(sizes), pixels))
+        extents = sizes.extents(np.array([image.shape[:2] for image in pixels]))
+        # As one batch where they are of one size.
+        batches = [slice(k, k + 1) for k in range(len(pixels))] if sizes.padded else [slice(None)]
+        arrays = [[mx.nd.array(x, ctx=context) for x in (np.stack(inputs[part]), extents[part])] for part in batches]
+        rows = np.concatenate([detect_rows(self.network, *each).asnumpy() for each in arrays])
         found = []
         for image, scale, table in zip(pixels, scales, rows):
             table = table[table[:, 4] >= 0]
@@ -101,7 +103,7 @@ def load(params: str | Path, recipe: AnyRecipe | None = None) -> TrainedDetector
     return TrainedDetector(path, network, about)
 
 
-def split(detector: TrainedDetector | SSD) -> tuple[Extractor, SSDHead]:
+def split(detector: TrainedDetector | SSD) -> tuple[Extractor, Head]:
     """Extractor and head of a detector, or of a GluonCV SSD: `head(*extractor(x))` are its class and box predictions.
 
     Nothing is copied (paper, algorithm, step 1). UsageError where adapters lie between the two.
@@ -153,8 +155,9 @@ def evaluate(detector: TrainedDetector, recipe: AnyRecipe | None = None, overrid
     asked = load_recipe(recipe_of_run(detector.params) if recipe is None else recipe, overrides)
     compat.set_default_threads(asked.train.num_workers)
     from gan_kd.data.dataset import open_split
+    from gan_kd.detectors.base import Parts
+    from gan_kd.detectors.families import family
     from gan_kd.detectors.saved import require_classes
-    from gan_kd.detectors.ssd.network import join
     from gan_kd.evaluation.evaluate import evaluate
     from gan_kd.gluon.contexts import open_contexts
 
@@ -162,8 +165,9 @@ def evaluate(detector: TrainedDetector, recipe: AnyRecipe | None = None, overrid
     require_classes(detector.params, detector.about, dataset.classes)
     network, how = detector.network, asked.eval
     network.collect_params().reset_ctx(contexts)
-    measured = join(network.extractor, network.head, network.adapters, how.nms, how.nms_topk, how.post_nms)
-    return evaluate(measured, dataset, contexts, how, detector.size, asked.train.num_workers)
+    parts = Parts(network.extractor, network.head, network.sizes)
+    measured = family(asked.detector).join(parts, network.adapters, how)
+    return evaluate(measured, dataset, contexts, how, asked.train.num_workers)
 
 
 def export(detector: TrainedDetector, out: str | Path, formats: Sequence[str] = ("mxnet", "onnx")) -> dict[str, Any]:

@@ -33,9 +33,11 @@ from mxnet import autograd, nd
 from gan_kd.data.batch import TrainBatch
 from gan_kd.data.check import preflight
 from gan_kd.data.loader import Loader
+from gan_kd.detectors.base import Detected
+from gan_kd.detectors.ssd.head import Outputs
 from gan_kd.detectors.ssd.loss import MultiBoxLoss
 from gan_kd.detectors.ssd.transform import SSDTrainTransform
-from gan_kd.distill.base import Maps, Outputs, Seen, leaves
+from gan_kd.distill.base import Maps, Seen, leaves
 from gan_kd.distill.cosine_attention import similarity
 from gan_kd.errors import UsageError, UserError
 from gan_kd.gluon.optim import Optimisation, Position
@@ -101,8 +103,8 @@ METHODS = {
 class LabelFree(Step):
     """A step on the distillers' losses alone."""
 
-    def _ssd_losses(self, outputs: Sequence[Outputs], targets: Any) -> dict[str, list[nd.NDArray]]:
-        return {}
+    def detection(self, maps: Sequence[Maps], prepared: Sequence[Any]) -> Detected:
+        return Detected({}, [self.networks.detector.head.outputs(part) for part in maps])
 
 
 class Held(NamedTuple):

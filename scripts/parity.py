@@ -25,7 +25,8 @@ import numpy as np
 
 from gan_kd.data.batch import TrainBatch
 from gan_kd.data.dataset import open_split
-from gan_kd.detectors.saved import build_detector
+from gan_kd.detectors.ssd import zoo
+from gan_kd.detectors.ssd.network import join, split
 from gan_kd.evaluation.evaluate import evaluate
 from gan_kd.gluon.optim import Optimisation, Position
 from gan_kd.recipe import Data, Demo, Distill, Eval, Gan, Optimizer, Recipe, Stage, Student, Teacher, Train
@@ -132,13 +133,13 @@ def evaluation() -> Row:
     measured = Eval(batch_size=4)
     with tempfile.TemporaryDirectory() as root:
         data = Data("demo", root, ["train"], ["test"], "annotations", size=SIZE, demo=Demo(train=5, test=5))
-        split = open_split(data, "val")
+        val = open_split(data, "val")
         found = []
         for contexts in (ONE, TWO):
             mx.random.seed(0)
-            detector = build_detector("mobilenet0.25", SIZE, split.classes)
+            detector = join(*split(zoo.build("mobilenet0.25", SIZE, val.classes)))
             detector.collect_params().reset_ctx(list(contexts))
-            result = evaluate(detector, split, contexts, measured, SIZE, num_workers=0, progress=False)
+            result = evaluate(detector, val, contexts, measured, num_workers=0, progress=False)
             found.append({"detections": result.detections, "mAP": [np.array(result.map)]})
     return compare("two contexts: evaluation, float32", *found)
 

@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gan_kd
@@ -61,6 +62,17 @@ def find(name: str, older: str | None = None) -> Any:
     return getattr(module, name, None) or getattr(module, str(older))
 
 
+def _anchors(size: int, classes: Sequence[str]) -> Any:
+    """Of a small SSD."""
+    try:
+        from gan_kd.detectors.ssd import network, zoo
+    except ImportError:  # checkouts before detectors had rooms
+        module = importlib.import_module
+        network, zoo = module("gan_kd.models.ssd"), module("gan_kd.models.zoo")
+    extractor, head = network.split(zoo.build("mobilenet0.25", size, classes))
+    return head.anchors(extractor.sizes)
+
+
 def _compared(batch: Any) -> Sequence[Any]:
     """Images, classes and boxes; checkouts before batches carried the truth had these alone."""
     return (batch.images, *batch.targets) if hasattr(batch, "targets") else batch
@@ -86,8 +98,7 @@ def batches(arguments: argparse.Namespace) -> Digests:
     loader, transform = find("Loader"), find("SSDTrainTransform", "TrainTransform")
     for augment in ("flip", "ssd"):
         recipe, (train, val) = _drawn(arguments.root, augment)
-        detector = find("build_detector")("mobilenet0.25", recipe.data.size, train.classes)
-        anchors = detector.head.anchors(detector.extractor.sizes)
+        anchors = _anchors(recipe.data.size, train.classes)
         drawn = transform(recipe.data.size, anchors, augment)
         yield f"{augment} anchors", _digest([anchors])
         with loader(train, drawn, 4, 0, recipe.train.seed, train=True) as epochs:
@@ -147,7 +158,7 @@ def _networks() -> Iterator[tuple[str, Any, list[Any]]]:
         recipe = load(name, settings)
         classes = find("class_names")(recipe.data)
         teacher = find("build_teacher")(recipe, classes)
-        yield f"{name} teacher", find("Networks")(teacher), []
+        yield f"{name} teacher", SimpleNamespace(detector=teacher, bridge=None), []
         stage = next(stage for stage in recipe.stages.values() if stage.distillers)
         for network in ("baseline", "control", "distilled"):
             made = find("build_student")(recipe, classes, network, teacher)

@@ -14,9 +14,10 @@ from gan_kd.api import TrainedDetector, distill, evaluate, export, load, split
 from gan_kd.data import demo
 from gan_kd.data.dataset import open_split
 from gan_kd.data.images import as_rgb, read
-from gan_kd.detectors.saved import build_detector, save_detector
+from gan_kd.detectors.saved import save_detector
 from gan_kd.errors import UsageError
 from gan_kd.recipe import load as load_recipe
+from tests.rig import build_detector
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 128

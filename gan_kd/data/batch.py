@@ -34,6 +34,8 @@ class ValBatch(NamedTuple):
     images: np.ndarray
     #: (B,) int64, into the data set.
     indices: np.ndarray
+    #: As of TrainBatch.
+    extents: np.ndarray | None = None
 
 
 class Dataset(Protocol):

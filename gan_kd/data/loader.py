@@ -97,10 +97,11 @@ class Loader:
         padded = self._samples.transform.sizes.padded
         for request, slot in zip(requests, slots):
             images, truth, extents, *targets = (array[: len(request.indices)] for array in slot)
+            shown = extents if padded else None
             if self._train:
-                yield TrainBatch(images, truth, tuple(targets), extents if padded else None)
+                yield TrainBatch(images, truth, tuple(targets), shown)
             else:
-                yield ValBatch(images, np.array(request.indices))
+                yield ValBatch(images, np.array(request.indices), shown)
 
     def close(self) -> None:
         """Ends the workers; idempotent."""

@@ -18,6 +18,11 @@ class Sizes(Protocol):
         """Whether images may fill less than their batch, from its upper left corner; the rest is 0."""
         ...
 
+    @property
+    def typical(self) -> Size:
+        """Of a photo by itself, to count and time with."""
+        ...
+
     def extents(self, shapes: np.ndarray) -> np.ndarray:
         """(N, 2) int64 height and width of the same images in network input, px."""
         ...
@@ -45,6 +50,11 @@ class Square(NamedTuple):
         """False."""
         return False
 
+    @property
+    def typical(self) -> Size:
+        """The square."""
+        return self.side, self.side
+
     def extents(self, shapes: np.ndarray) -> np.ndarray:
         """The square."""
         return np.full((len(shapes), 2), self.side)
@@ -69,6 +79,11 @@ class Random(NamedTuple):
     """
 
     sides: tuple[int, ...]
+
+    @property
+    def typical(self) -> Size:
+        """The largest square."""
+        return max(self.sides), max(self.sides)
 
     @property
     def padded(self) -> bool:
@@ -112,6 +127,11 @@ class Bounded(NamedTuple):
     def padded(self) -> bool:
         """True."""
         return True
+
+    @property
+    def typical(self) -> Size:
+        """Of a photo of 640 x 480."""
+        return self.of_batch(np.array([[480, 640]]), (0, 0, 0))
 
     def extents(self, shapes: np.ndarray) -> np.ndarray:
         """Rounded to whole px, at least one."""

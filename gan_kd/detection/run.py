@@ -17,11 +17,10 @@ from tqdm import tqdm
 from gan_kd.data import images
 from gan_kd.data.files import find_images, open_images, without_objects
 from gan_kd.data.pixels import ValTransform
-from gan_kd.data.sizes import Square
 from gan_kd.detection.pictures import draw
 from gan_kd.detection.results import RESULTS, Results
+from gan_kd.detectors.base import Detector
 from gan_kd.detectors.saved import load_detector
-from gan_kd.detectors.ssd.network import Detector
 from gan_kd.errors import RunError, UsageError
 from gan_kd.evaluation.evaluate import detect_all, detect_rows, in_image
 from gan_kd.gluon.contexts import open_contexts, split
@@ -82,17 +81,17 @@ def _in_images(
     batch_size: int,
     num_workers: int,
 ) -> str:
-    classes, size = detector.head.classes, detector.extractor.size
+    classes, sizes = detector.classes, detector.sizes
     dataset, problems = open_images(files, classes)
     results = Results(classes)
     numbers = _numbers([record.image for record in dataset.records])
     network = partial(detect_rows, detector)
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         drawn = []
-        found_in = detect_all(network, dataset, contexts, batch_size, size, num_workers)
+        found_in = detect_all(network, dataset, contexts, batch_size, sizes, num_workers)
         for index, rows in tqdm(found_in, "detecting", len(dataset), unit="image", leave=False, disable=no_bar()):
             record = dataset.records[index]
-            found = _above(in_image(rows, record, size, len(classes)), threshold)
+            found = _above(in_image(rows, record, sizes, len(classes)), threshold)
             results.add({"id": numbers[index], "file_name": record.id}, record.width, record.height, found)
             drawn.append(pool.submit(_draw, record.image, out, found, classes))
         for picture in drawn:
@@ -110,22 +109,24 @@ def _in_images(
 def _in_video(
     detector: Detector, contexts: Sequence[mx.Context], file: Path, out: Path, threshold: float, batch_size: int
 ) -> str:
-    classes, size = detector.head.classes, detector.extractor.size
+    classes, sizes = detector.classes, detector.sizes
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # it says much of what is no video; we say it once
     with library_name(file) as name:
         video = cv2.VideoCapture(name)
-    transform, results, target = ValTransform(Square(size)), Results(classes), out / f"{file.stem}.mp4"
+    transform, results, target = ValTransform(sizes), Results(classes), out / f"{file.stem}.mp4"
     writer: cv2.VideoWriter | None = None
     total = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))) or None
     with tqdm(total=total, desc="detecting", unit="frame", leave=False, disable=no_bar()) as bar:
         for batch in _batches(_frames(video), batch_size):
             pixels = np.stack([transform(frame)[0] for frame in batch])
-            parts = [detect_rows(detector, part) for part in split(pixels, contexts) if len(part)]
+            extents = sizes.extents(np.array([frame.shape[:2] for frame in batch])).astype(np.float32)
+            inputs = zip(split(pixels, contexts), split(extents, contexts))
+            parts = [detect_rows(detector, *part) for part in inputs if len(part[0])]
             for frame, rows in zip(batch, np.concatenate([part.asnumpy() for part in parts])):
                 height, width = frame.shape[:2]
                 number = len(results.images)
                 record = without_objects(f"{file.name}, frame {number}", file, width, height)
-                found = _above(in_image(rows, record, size, len(classes)), threshold)
+                found = _above(in_image(rows, record, sizes, len(classes)), threshold)
                 results.add({"id": number + 1, "file_name": file.name, "frame": number}, width, height, found)
                 writer = writer or _writer(_half(out), video, width, height)
                 writer.write(np.ascontiguousarray(draw(frame, found, classes)[..., ::-1]))

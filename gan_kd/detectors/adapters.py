@@ -7,8 +7,8 @@ the GAN".
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Container, Sequence
+from typing import Any, Protocol
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock, nn
@@ -19,20 +19,23 @@ from gan_kd.errors import UsageError
 class Maps(Protocol):
     """What has feature maps: an Extractor."""
 
-    channels: list[int]
-    sizes: list[int]
+    #: (place, channels, stride, side) of each.
+    levels: list[Any]
+    to_head: list[int]
 
 
-def pair_maps(student: Maps, teacher: Maps) -> list[tuple[int, int]]:
-    """Indices (student map, teacher map) of the maps of equal side.
+def pair_maps(student: Maps, teacher: Maps, places: Container[str] = ("neck",)) -> list[tuple[int, int]]:
+    """Indices (student map, teacher map) of the maps of equal place and stride, among these places.
 
-    Of several maps of one side the k-th belongs to the k-th.
-    Raises UsageError, with both lists of shapes, where no side is common.
+    Of several maps of one place and stride the k-th belongs to the k-th.
+    Raises UsageError, with both lists of shapes, where there is no pair.
     """
-    unpaired: dict[int, list[int]] = defaultdict(list)
-    for index, size in enumerate(teacher.sizes):
-        unpaired[size].append(index)
-    pairs = [(index, unpaired[size].pop(0)) for index, size in enumerate(student.sizes) if unpaired[size]]
+    unpaired: dict[tuple[str, float], list[int]] = defaultdict(list)
+    for index, level in enumerate(teacher.levels):
+        if level.place in places:
+            unpaired[level.place, level.stride].append(index)
+    alike = ((index, unpaired[level.place, level.stride]) for index, level in enumerate(student.levels))
+    pairs = [(index, left.pop(0)) for index, left in alike if left]
     if not pairs:
         raise UsageError(f"student and teacher have no maps of equal size: {_shapes(student, teacher)}")
     return pairs
@@ -40,7 +43,8 @@ def pair_maps(student: Maps, teacher: Maps) -> list[tuple[int, int]]:
 
 def require_equal_sizes(student: Maps, teacher: Maps) -> None:
     """Raises UsageError, with both lists of shapes, where the student does not fit the teacher's head."""
-    if student.sizes != teacher.sizes:
+    own, other = ([maps.levels[index].stride for index in maps.to_head] for maps in (student, teacher))
+    if own != other:
         raise UsageError(
             "the teacher's head needs student maps of the teacher's sizes, so distil with the "
             f"student's own head (distill.head: own): {_shapes(student, teacher)}"
@@ -49,7 +53,10 @@ def require_equal_sizes(student: Maps, teacher: Maps) -> None:
 
 def _shapes(student: Maps, teacher: Maps) -> str:
     def of(maps: Maps) -> str:
-        return ", ".join(f"{channels}x{size}x{size}" for channels, size in zip(maps.channels, maps.sizes))
+        return ", ".join(
+            f"{channels}x{side}x{side}" if side else f"{channels} of stride {stride:g}"
+            for _, channels, stride, side in maps.levels
+        )
 
     return f"student {of(student)}; teacher {of(teacher)}"
 
@@ -66,7 +73,8 @@ class Adapters(HybridBlock):
         if len(student_channels) != len(teacher_channels):
             raise ValueError(f"{len(student_channels)} student maps for {len(teacher_channels)} teacher maps")
         activation = "relu" if kind == "relu" else None
-        self.needed = list(student_channels) != list(teacher_channels)
+        self.channels = list(teacher_channels)
+        self.needed = list(student_channels) != self.channels
         with self.name_scope():
             self.maps = nn.HybridSequential(prefix="")
             for student, teacher in zip(student_channels, teacher_channels):

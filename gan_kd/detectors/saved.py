@@ -9,12 +9,14 @@ from typing import Any
 from gan_kd.data.dataset import class_names, distinct
 from gan_kd.detectors import description
 from gan_kd.detectors.adapters import Adapters
-from gan_kd.detectors.ssd import zoo
-from gan_kd.detectors.ssd.network import Detector, join, split
+from gan_kd.detectors.base import Detector
+from gan_kd.detectors.families import family
 from gan_kd.errors import UsageError
 from gan_kd.gluon import weights
 from gan_kd.recipe import Eval, Recipe, recipe_hash
 from gan_kd.recipe.convert import build
+from gan_kd.recipe.families import FAMILIES, OLDEST
+from gan_kd.recipe.load import blaming
 from gan_kd.system.files import sha256, write_file
 from gan_kd.system.strict_json import dumps
 from gan_kd.system.untrusted import read_json
@@ -26,50 +28,80 @@ _NETWORK_KEYS = {
     "adapters": bool, "sha256": str,
 }  # fmt: skip
 _ADAPTERS = ("linear", "relu")
+_MOST_CHANNELS = 65536  # of a map
 #: The words of distill.head in files, which are older than those of recipes.
 HEADS = {"inherit": "teacher", "own": "own", "untrained": "untrained"}
 _SUPPRESSION = ("nms", "nms_topk", "post_nms")  # knobs of Eval; files older than this lack them
 
 
-def build_detector(
-    backbone: str,
-    size: int,
-    classes: Sequence[str],
-    head_backbone: str | None = None,
-    measured: Eval | None = None,
-    adapter: str = "linear",
-    taps: Sequence[str] | None = None,
-    head_taps: Sequence[str] | None = None,
-) -> Detector:
-    """A detector with random weights on the CPU, to load a file into.
+def describe(recipe: Recipe, network: str, detector: Detector, teacher_sha256: str | None = None) -> dict[str, Any]:
+    """What best.params and best.json say of a network, enough to build it and detect with it, and who taught it how.
 
-    head_backbone: the backbone of the teacher whose head it has, trained before or not, with adapters where channels
-    differ (None: its own head). measured: its suppression of overlapping boxes (None: the default of recipes).
-    adapter: their kind. taps, head_taps: of the two backbones, as `zoo.build` takes them.
+    teacher_sha256: of the params file of a student's teacher, where it is known.
     """
-    extractor, head = split(zoo.build(backbone, size, classes, taps=taps))
-    adapters = None
-    if head_backbone is not None:
-        teacher, head = split(zoo.build(head_backbone, size, classes, taps=head_taps))
-        adapters = Adapters(extractor.channels, teacher.channels, adapter)
-        adapters.initialize()
-    measured = measured or Eval()
-    return join(
-        extractor,
-        head,
-        adapters if adapters is not None and adapters.needed else None,
-        measured.nms,
-        measured.nms_topk,
-        measured.post_nms,
-    )
+    taught = network in ("control", "distilled")
+    about = _network(recipe, network, detector.classes, recipe.distill.head if taught else "own")
+    if about["head"] != "own":
+        adapters, extractor = detector.adapters, detector.extractor
+        own = [extractor.channels[index] for index in extractor.to_head]
+        about["head_channels"] = own if adapters is None else adapters.channels
+    return {
+        **about,
+        "adapters": detector.adapters is not None,
+        "teacher": {"backbone": recipe.teacher.backbone, "sha256": teacher_sha256} if taught else None,
+        "distillers": recipe.distillers_of(network),
+        "nms": recipe.eval.nms,
+        "nms_topk": recipe.eval.nms_topk,
+        "post_nms": recipe.eval.post_nms,
+    }
+
+
+def _network(recipe: Recipe, network: str, classes: Sequence[str], head: str) -> dict[str, Any]:
+    """What `restore` needs to know of a network with this head, but for what it may be told by the file."""
+    of, described = family(recipe.detector), recipe.teacher if network == "teacher" else recipe.student
+    with_head = described if head == "own" else recipe.teacher
+    return {
+        "network": network,
+        "detector": recipe.detector,
+        "backbone": described.backbone,
+        **of.about(recipe, described),
+        "size": recipe.data.size,
+        "classes": list(classes),
+        "head": HEADS[head],
+        "head_backbone": with_head.backbone,
+        **{f"head_{key}": value for key, value in of.about(recipe, with_head).items()},
+        "adapter": recipe.distill.adapter,
+    }
+
+
+def restore(about: Mapping[str, Any], measured: Eval) -> Detector:
+    """The detector that a description tells of, with random weights on the CPU, to load its file into.
+
+    measured: its suppression of overlapping boxes.
+    """
+    of = family(about.get("detector", OLDEST))
+    parts, adapters = of.restore(about), None
+    if about["head"] != "own":
+        of_head = {key.removeprefix("head_"): value for key, value in about.items() if key.startswith("head_")}
+        taken, channels = [parts.extractor.levels[index] for index in parts.extractor.to_head], of_head.get("channels")
+        if channels is not None and len(channels) != len(taken):
+            raise UsageError(f"it does not describe a network (head_channels is {channels})")
+        lent = [level._replace(channels=each) for level, each in zip(taken, channels)] if channels else None
+        head, levels = of.head_for(lent, {**about, **of_head})
+        own, others = ([level.channels for level in each] for each in (taken, levels))
+        parts = parts._replace(head=head)
+        if own != others:
+            adapters = Adapters(own, others, about.get("adapter", _ADAPTERS[0]))
+            adapters.initialize()
+    return of.join(parts, adapters, measured)
 
 
 def save_detector(detector: Detector, path: Path, meta: Mapping[str, Any]) -> None:
     """Write the weights and `meta` to `path`, and `meta` with the file's sha256 beside it (best.params, best.json).
 
-    meta: what the network is (network, backbone, size, classes, head, head_backbone, adapters, adapter, nms, nms_topk,
-    post_nms) and where it comes from. Both old files stay whole if either cannot be written (RunError). A crash
-    between the two renames leaves the new weights without best.json, never with a wrong one.
+    meta: what the network is, as of `describe`, and where it comes from. Both old files stay whole if either cannot
+    be written (RunError). A crash between the two renames leaves the new weights without best.json, never with a
+    wrong one.
     """
     sidecar = path.with_suffix(".json")
 
@@ -160,6 +192,10 @@ def _checked(file: Path, meta: Any) -> dict[str, Any]:
         wrong.append("adapter")
     if meta["head"] not in HEADS.values():
         wrong.append("head")
+    if meta.get("detector", OLDEST) not in FAMILIES:
+        wrong.append("detector")
+    if not _are_channels(meta.get("head_channels")):
+        wrong.append("head_channels")
     # Absent in older files, too.
     wrong += [key for key in ("taps", "head_taps", "distillers") if not _are_names(meta.get(key))]
     wrong += [] if _is_teacher(meta.get("teacher")) else ["teacher"]
@@ -171,6 +207,12 @@ def _checked(file: Path, meta: Any) -> dict[str, Any]:
 
 def _are_names(value: Any) -> bool:
     return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
+
+
+def _are_channels(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, list) and all(type(number) is int and 0 < number <= _MOST_CHANNELS for number in value)
+    )
 
 
 def _is_teacher(value: Any) -> bool:
@@ -196,8 +238,14 @@ def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> 
                 f"{path}: params file of another network, {meta['backbone']}; recipe {recipe.name} has "
                 f"{' and '.join(backbones)}"
             )
+        if meta.get("detector", OLDEST) != recipe.detector:
+            raise UsageError(
+                f"{path}: params file of another network, a detector {meta['detector']}; recipe {recipe.name} has "
+                f"{recipe.detector}"
+            )
         roles = [role for role in (recipe.teacher, recipe.student) if role.backbone == meta["backbone"]]
-        if "taps" in meta and all(zoo.taps_of(role.backbone, role.taps) != meta["taps"] for role in roles):
+        tapped = [family(recipe.detector).about(recipe, role).get("taps") for role in roles]
+        if "taps" in meta and meta["taps"] not in tapped:
             raise UsageError(
                 f"{path}: its {meta['backbone']} is tapped at {', '.join(meta['taps'] or ())}, but not in recipe "
                 f"{recipe.name}; set taps to the same outputs there"
@@ -207,12 +255,10 @@ def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> 
                 f"{path}: trained at {meta['size']} px, but recipe {recipe.name} has {recipe.data.size} px; "
                 f"add --set data.size={meta['size']}"
             )
-    teacher = meta["head_backbone"] if meta["head"] != "own" else None
     own = {key: meta[key] for key in _SUPPRESSION if key in meta}
     measured = recipe.eval if recipe is not None else build(Eval, own, str(path))
-    adapter = meta.get("adapter", _ADAPTERS[0])
-    taps = meta.get("taps"), meta.get("head_taps")  # absent in files older than the choice
-    detector = build_detector(meta["backbone"], meta["size"], meta["classes"], teacher, measured, adapter, *taps)
+    with blaming(path):
+        detector = restore(meta, measured)
     detector.load(path, f"the {meta['network']} {meta['backbone']}")
     return detector, meta
 
@@ -238,32 +284,10 @@ def _load_by_trial(path: Path, recipe: Recipe) -> tuple[Detector, dict[str, Any]
 
 
 def _candidates(recipe: Recipe) -> Iterator[tuple[Detector, dict[str, Any]]]:
-    teacher, student = recipe.teacher, recipe.student
+    """Teacher, student with its own head, student with the teacher's. Nothing says who taught it."""
     classes = class_names(recipe.data)
-    lent = HEADS["untrained" if recipe.distill.head == "untrained" else "inherit"]
-    for network, body, head in (
-        ("teacher", teacher, None),
-        ("baseline", student, None),
-        ("distilled", student, teacher),
-    ):
-        adapter = recipe.distill.adapter
-        taps, head_taps = body.taps, head.taps if head else None
-        head_backbone = head.backbone if head else None
-        detector = build_detector(
-            body.backbone, recipe.data.size, classes, head_backbone, recipe.eval, adapter, taps, head_taps
-        )
-        yield (
-            detector,
-            {
-                "network": network,
-                "backbone": body.backbone,
-                "taps": zoo.taps_of(body.backbone, taps),
-                "size": recipe.data.size,
-                "classes": list(classes),
-                "head": "own" if head_backbone is None else lent,
-                "head_backbone": (head or body).backbone,
-                "head_taps": zoo.taps_of((head or body).backbone, (head or body).taps),
-                "adapters": detector.adapters is not None,
-                "adapter": adapter,
-            },
-        )
+    lent = "untrained" if recipe.distill.head == "untrained" else "inherit"
+    for network, head in (("teacher", "own"), ("baseline", "own"), ("distilled", lent)):
+        about = _network(recipe, network, classes, head)
+        detector = restore(about, recipe.eval)
+        yield detector, {**about, "adapters": detector.adapters is not None}

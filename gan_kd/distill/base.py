@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mxnet as mx
 from mxnet import autograd, nd
@@ -42,14 +42,6 @@ class Compared(NamedTuple):
         return [level.side for level in self.levels if level.side is not None]
 
 
-class Outputs(NamedTuple):
-    """Predictions of an SSD head on one device: logits (n, A, classes + 1), class 0 the background, and box offsets
-    (n, A, 4)."""
-
-    classes: NDArray
-    boxes: NDArray
-
-
 class Seen(NamedTuple):
     """What a distiller sees of a batch on one device, which holds n of its samples.
 
@@ -59,8 +51,8 @@ class Seen(NamedTuple):
 
     teacher: Maps
     student: Maps
-    #: The teacher's and the student's, at equal anchors; None in `update` too.
-    outputs: tuple[Outputs, Outputs] | None = None
+    #: The teacher's and the student's predictions, as of `Head.outputs`, at equal anchors; None in `update` too.
+    outputs: tuple[Any, Any] | None = None
 
 
 class Distiller:

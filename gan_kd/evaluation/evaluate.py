@@ -20,10 +20,10 @@ from tqdm import tqdm
 from gan_kd.data.dataset import DetectionDataset, Record, open_split
 from gan_kd.data.loader import Loader, worker_policy
 from gan_kd.data.pixels import ValTransform
-from gan_kd.data.sizes import Square
+from gan_kd.data.sizes import Sizes
 from gan_kd.data.workers import WorkerPolicy
+from gan_kd.detectors.base import Detector
 from gan_kd.detectors.saved import load_detector, require_classes, teacher_of
-from gan_kd.detectors.ssd.network import Detector
 from gan_kd.errors import Diverged
 from gan_kd.evaluation.also import measures
 from gan_kd.evaluation.attention import attention_maps
@@ -40,7 +40,8 @@ from gan_kd.system.version import commit
 SPEED_BATCH = 8  # images a pass for images_per_s
 SAMPLES = 12  # images of which eval.json keeps the detections
 EVERY = 3  # of these, one in three with its attention maps
-Detect = Callable[[NDArray], NDArray]  # images (N, 3, S, S) -> (N, K, 6) x0, y0, x1, y1, class, score
+# Images (N, 3, H, W), and extents (N, 2) where they are padded -> (N, K, 6) x0, y0, x1, y1, class, score
+Detect = Callable[..., NDArray]
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,19 @@ def evaluate(
     dataset: DetectionDataset,
     contexts: Sequence[mx.Context],
     eval_config: Eval,
-    size: int,
     num_workers: int,
     progress: bool = True,
     policy: WorkerPolicy = WorkerPolicy(),  # noqa: B008  (immutable)
 ) -> Evaluation:
     """Run a detector, whose parameters are on `contexts`, over a split and count its AP.
 
-    size: side of the square network input, px. progress: show a bar. policy: for loader workers that fail. The
-    detector is compiled for this and not after it; whoever trains its parts compiles them again. Diverged where a
-    weight or a detection is nan or infinite.
+    progress: show a bar. policy: for loader workers that fail. The detector is compiled for this and not after it;
+    whoever trains its parts compiles them again. Diverged where a weight or a detection is nan or infinite.
     """
     check_finite(detector)
     detector.hybridize(static_alloc=True)
     detect = partial(detect_rows, detector)
-    result = measure(detect, dataset, contexts, eval_config, size, num_workers, progress, policy)
+    result = measure(detect, dataset, contexts, eval_config, detector.sizes, num_workers, progress, policy)
     detector.hybridize(False)  # what it was compiled to would keep its memory while training goes on
     release_memory()
     return result
@@ -92,18 +91,18 @@ def measure(
     dataset: DetectionDataset,
     contexts: Sequence[mx.Context],
     eval_config: Eval,
-    size: int,
+    sizes: Sizes,
     num_workers: int,
     progress: bool = True,
     policy: WorkerPolicy = WorkerPolicy(),  # noqa: B008  (immutable)
 ) -> Evaluation:
-    """The same for anything that detects: `detect` as `detect_rows`, on the context of its images."""
+    """The same for anything that detects: `detect` as `detect_rows`, on the context of its images. sizes: of these."""
     found = []
     hidden = no_bar() if progress else True
     with tqdm(total=len(dataset), unit="image", desc="evaluating", disable=hidden, leave=False) as bar:
-        for index, rows in detect_all(detect, dataset, contexts, eval_config.batch_size, size, num_workers, policy):
+        for index, rows in detect_all(detect, dataset, contexts, eval_config.batch_size, sizes, num_workers, policy):
             record = dataset.records[index]
-            found.append(in_image(rows, record, size, len(dataset.classes)))
+            found.append(in_image(rows, record, sizes, len(dataset.classes)))
             bar.update()
     result = count(dataset, found, eval_config)
     return Evaluation(result.map, result.ap, result.summary, found)
@@ -121,7 +120,7 @@ def detect_all(
     dataset: DetectionDataset,
     contexts: Sequence[mx.Context],
     batch_size: int,
-    size: int,
+    sizes: Sizes,
     num_workers: int,
     policy: WorkerPolicy = WorkerPolicy(),  # noqa: B008  (immutable)
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -135,9 +134,10 @@ def detect_all(
         return zip(indices.tolist(), np.concatenate([output.asnumpy() for output in outputs]))
 
     pending: tuple[list[NDArray], np.ndarray] | None = None
-    with Loader(dataset, ValTransform(Square(size)), batch_size, num_workers, 0, train=False, policy=policy) as loader:
+    with Loader(dataset, ValTransform(sizes), batch_size, num_workers, 0, train=False, policy=policy) as loader:
         for batch in loader.epoch(0):
-            outputs = [detect(part) for part in split(batch.images, contexts) if len(part)]
+            inputs = [split(array, contexts) for array in (batch.images, batch.extents) if array is not None]
+            outputs = [detect(*part) for part in zip(*inputs) if len(part[0])]
             if pending is not None:
                 yield from read(*pending)
             pending = outputs, batch.indices
@@ -145,13 +145,13 @@ def detect_all(
         yield from read(*pending)
 
 
-def detect_rows(detector: Detector, images: NDArray) -> NDArray:
+def detect_rows(detector: Detector, images: NDArray, extents: NDArray | None = None) -> NDArray:
     """(N, K, 6) x0, y0, x1, y1, class, score of images on one device: one array to copy, not three."""
-    ids, scores, boxes = detector(images)
+    ids, scores, boxes = detector(images, extents) if detector.takes_extents else detector(images)
     return nd.concat(boxes, ids, scores, dim=2)
 
 
-def in_image(rows: np.ndarray, record: Record, size: int, num_classes: int) -> np.ndarray:
+def in_image(rows: np.ndarray, record: Record, sizes: Sizes, num_classes: int) -> np.ndarray:
     """Detections (K, 6) in input px -> those in use, in pixels of the image, cut off at its last ones.
 
     AP is counted there, as the devkit does; GluonCV's script counts in input px, where the one pixel that VOC
@@ -159,7 +159,8 @@ def in_image(rows: np.ndarray, record: Record, size: int, num_classes: int) -> n
     """
     found = checked_detections(rows, num_classes, f"image {record.id}")
     sides = np.tile([record.width, record.height], 2)
-    found[:, :4] = np.clip(found[:, :4] * (sides / size), 0, sides - 1)
+    factors = np.tile(ValTransform(sizes).factors(record.width, record.height), 2)
+    found[:, :4] = np.clip(found[:, :4] * factors, 0, sides - 1)
     return found.astype(np.float32)
 
 
@@ -187,20 +188,20 @@ def further(dataset: DetectionDataset, result: Evaluation, eval_config: Eval) ->
     return {name: _number(value) for name, value in found.items()}
 
 
-def measure_speed(
-    detector: Detector, size: int, batch_size: int, context: mx.Context | None = None, passes: int = 7
-) -> float:
+def measure_speed(detector: Detector, batch_size: int, context: mx.Context | None = None, passes: int = 7) -> float:
     """Images per second of forward pass, decoding and suppression on one device, median of several passes.
 
     The images are noise; loading and scaling are not counted. context: where the parameters are (None: the
     CPU).
     """
-    images = mx.nd.array(np.random.default_rng(0).standard_normal((batch_size, 3, size, size)), ctx=context or mx.cpu())
+    size, context = detector.sizes.typical, context or mx.cpu()
+    images = mx.nd.array(np.random.default_rng(0).standard_normal((batch_size, 3, *size)), ctx=context)
+    extents = mx.nd.array([size] * batch_size, ctx=context)
     detector.hybridize(static_alloc=True)
 
     def seconds() -> float:
         start = time.perf_counter()
-        detect_rows(detector, images).asnumpy()
+        detect_rows(detector, images, extents).asnumpy()
         return time.perf_counter() - start
 
     seconds()  # the first pass compiles and allocates
@@ -224,10 +225,10 @@ def evaluate_params(
     if dataset is None:
         dataset = open_split(recipe.data, "val")
     require_classes(params_path, meta, dataset.classes)
-    parameters, macs = cost.count(detector, (1, 3, meta["size"], meta["size"]))
+    parameters, macs = cost.count(detector, (1, 3, *detector.sizes.typical))
     detector.collect_params().reset_ctx(list(contexts))
     workers, policy = recipe.train.num_workers, worker_policy(recipe.train)
-    result = evaluate(detector, dataset, contexts, recipe.eval, meta["size"], workers, progress, policy)
+    result = evaluate(detector, dataset, contexts, recipe.eval, workers, progress, policy)
     return {
         "network": meta["network"],
         "params_file": str(params_path),
@@ -248,9 +249,9 @@ def evaluate_params(
         "contexts": [str(context) for context in contexts],
         "parameters": parameters,
         "macs": macs,
-        "images_per_s": measure_speed(detector, meta["size"], SPEED_BATCH, contexts[0]),
+        "images_per_s": measure_speed(detector, SPEED_BATCH, contexts[0]),
         "speed_batch": SPEED_BATCH,
-        "samples": samples(detector, dataset, result.detections, meta["size"], contexts[0]),
+        "samples": samples(detector, dataset, result.detections, contexts[0]),
     }
 
 
@@ -258,7 +259,6 @@ def samples(
     detector: Detector,
     dataset: DetectionDataset,
     detections: Sequence[np.ndarray],
-    size: int,
     context: mx.Context,
     number: int = SAMPLES,
     every: int = EVERY,
@@ -279,7 +279,7 @@ def samples(
                 "detections": detections[index].astype(np.float64).round(3).tolist(),
             }
         )
-    for sample, maps in zip(found[::every], attention_maps(detector, dataset, chosen[::every], size, context)):
+    for sample, maps in zip(found[::every], attention_maps(detector, dataset, chosen[::every], context)):
         sample["attention"] = maps
     return found
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import mxnet as mx
 import numpy as np
 
-from gan_kd.detectors.ssd.network import Detector
+from gan_kd.detectors.base import Detector
 from gan_kd.errors import RunError
 from gan_kd.export import onnx
 from gan_kd.export.mxnet import Predictions
@@ -67,14 +67,12 @@ def require_alike(
 
 def difference(detector: Detector, plain: Path, suppressing: Path, images: np.ndarray, bounds: Bounds) -> Difference:
     """The same without the refusal; bounds: within which two detections are the same."""
-    predict, decoder = Predictions(detector), detector.decoder
-    anchors = decoder.anchors.data(mx.cpu())
+    predict, candidates = Predictions(detector), detector.decoder.candidates
     raw, nms = onnx.session(plain), onnx.session(suppressing)
     of_scores, of_boxes, either, same = [0.0], [0.0], 0, 0
     for start in range(0, len(images), _BATCH):
         batch = images[start : start + _BATCH]
-        cls_preds, box_preds = predict(mx.nd.array(batch))
-        ours = mx.nd.softmax(cls_preds, axis=-1)[:, :, 1:], decoder.box_decoder(box_preds, anchors)
+        ours = candidates(*predict(mx.nd.array(batch)))
         for mine, theirs, largest in zip(ours, onnx.run(raw, batch), (of_scores, of_boxes)):
             with np.errstate(invalid="ignore"):  # infinite in both: nan, which is within no bound
                 largest.append(float(np.abs(mine.asnumpy() - theirs).max()))

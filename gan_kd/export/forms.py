@@ -11,7 +11,8 @@ import mxnet as mx
 import numpy as np
 from mxnet.ndarray import NDArray
 
-from gan_kd.detectors.ssd.network import Detector
+from gan_kd.data.sizes import Sizes
+from gan_kd.detectors.base import Detector
 from gan_kd.evaluation.evaluate import Detect, detect_rows
 from gan_kd.export import int8 as integers
 from gan_kd.export import mxnet as symbol
@@ -23,14 +24,14 @@ BATCH = 8  # images of a timed pass
 
 @dataclass(frozen=True)
 class Form:
-    """A network as files. `size`: side of its input, px. `parameters`, `macs`: as of `gluon.macs.count`.
+    """A network as files. `sizes`: of its input. `parameters`, `macs`: as of `gluon.macs.count`.
 
     run: a forward pass of BATCH images, done when it returns. detect: for the mAP; None where it gives no detections.
     """
 
     name: str
     files: Sequence[Path]
-    size: int
+    sizes: Sizes
     parameters: int
     macs: int
     run: Callable[[], object]
@@ -44,14 +45,13 @@ def as_symbol(name: str, detector: Detector, prefix: Path, images: np.ndarray) -
     """
     symbol.save(symbol.trace(detector), prefix)
     symbol.require_equal(prefix, detector, images[:BATCH])
-    size = detector.extractor.size
-    return _of_symbol(name, prefix, size, cost.count(detector, (1, 3, size, size)), images)
+    return _of_symbol(name, prefix, detector.sizes, cost.count(detector, (1, 3, *detector.sizes.typical)), images)
 
 
 def as_int8(like: Form, detector: Detector, prefix: Path, ranges: np.ndarray, images: np.ndarray) -> Form:
     """Writes the quantised detector as MXNet's two files; ranges: images (N,3,S,S) to calibrate with."""
     symbol.save(integers.quantize(detector, ranges), prefix)
-    return _of_symbol(f"{like.name}, int8", prefix, like.size, (like.parameters, like.macs), images)
+    return _of_symbol(f"{like.name}, int8", prefix, like.sizes, (like.parameters, like.macs), images)
 
 
 def as_onnx(like: Form, detector: Detector, plain: Path, suppressing: Path, images: np.ndarray) -> list[Form]:
@@ -71,10 +71,10 @@ def as_onnx(like: Form, detector: Detector, plain: Path, suppressing: Path, imag
     ]
 
 
-def _of_symbol(name: str, prefix: Path, size: int, counted: tuple[int, int], images: np.ndarray) -> Form:
+def _of_symbol(name: str, prefix: Path, sizes: Sizes, counted: tuple[int, int], images: np.ndarray) -> Form:
     detect = partial(detect_rows, symbol.load(prefix))
     batch = mx.nd.array(_batch(images))
-    return Form(name, symbol.files(prefix), size, *counted, lambda: detect(batch).wait_to_read(), detect)
+    return Form(name, symbol.files(prefix), sizes, *counted, lambda: detect(batch).wait_to_read(), detect)
 
 
 def _batch(images: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import os
 import mxnet as mx
 import numpy as np
 
-from gan_kd.detectors.ssd.network import Detector
+from gan_kd.detectors.base import Detector
 from gan_kd.export.mxnet import Decoded, Graph, Predictions, quiet, trace
 
 _BATCH = 16

@@ -12,8 +12,7 @@ import mxnet as mx
 import numpy as np
 from mxnet.gluon import HybridBlock, SymbolBlock
 
-from gan_kd.detectors.ssd.head import SSDDecoder
-from gan_kd.detectors.ssd.network import Detector
+from gan_kd.detectors.base import Detector
 from gan_kd.errors import RunError
 from gan_kd.system.paths import library_name
 
@@ -29,7 +28,7 @@ class Graph(NamedTuple):
 
 
 class Predictions(HybridBlock):
-    """Image (N,3,S,S) float32 -> cls_preds (N,A,classes+1), box_preds (N,A,4): the detector without its decoder."""
+    """Image (N,3,S,S) float32 -> the head's predictions: the detector without its decoder."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
@@ -39,6 +38,7 @@ class Predictions(HybridBlock):
 
     def hybrid_forward(self, F, x):  # type: ignore[no-untyped-def]
         maps = self.extractor(x)
+        maps = [maps[index] for index in self.extractor.to_head]
         if self.adapters is not None:
             maps = self.adapters(*maps)
         return self.head(*maps)
@@ -47,7 +47,7 @@ class Predictions(HybridBlock):
 class Decoded(HybridBlock):
     """A network of predictions and a decoder: what Detector is, for predictions that are no longer Gluon's layers."""
 
-    def __init__(self, predictions: HybridBlock, decoder: SSDDecoder) -> None:
+    def __init__(self, predictions: HybridBlock, decoder: HybridBlock) -> None:
         super().__init__()
         self.predictions = predictions
         self.decoder = decoder

@@ -19,26 +19,25 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gan_kd.compat import threads
 from gan_kd.data.pixels import MEAN, STD
-from gan_kd.detectors.ssd.network import Detector
+from gan_kd.detectors.base import Detector
 from gan_kd.export.mxnet import INPUT, Predictions, trace
 
 OPSET, IR_VERSION = 13, 8  # IR 8 belongs to the releases that brought opset 13 into use
-_END = np.iinfo(np.int64).max
 
 
 def save(detector: Detector, plain: Path, suppressing: Path) -> None:
     """Writes a detector on the CPU as two .onnx files. Both take images (N,3,S,S) float32, N any.
 
     plain gives scores (N,A,C) of each anchor and class, the background left out, and boxes (N,A,4), corners in input
-    px. suppressing gives ids (N,K,1), scores (N,K,1), boxes (N,K,4), all float32, as SSDDecoder does.
+    px. suppressing gives ids (N,K,1), scores (N,K,1), boxes (N,K,4), all float32, as Suppression does.
     """
-    nodes = _Nodes(_predictions(detector))
-    scores, boxes = _decode(nodes, detector)
-    anchors, classes = detector.decoder.count, len(detector.head.classes)
+    nodes = Nodes(_predictions(detector))
+    scores, boxes = detector.decoder.candidates.to_onnx(nodes)
+    anchors, classes = detector.decoder.suppression.count, len(detector.classes)
     nodes.name_outputs({scores: ("scores", anchors, classes), boxes: ("boxes", anchors, 4)})
     _write(nodes.graph, detector, plain)
     del nodes.graph.node[-2:]  # the two names
-    kept = detector.decoder.post_nms
+    kept = detector.decoder.suppression.post_nms
     ids, scores, boxes = _suppress(nodes, detector, scores, boxes)
     nodes.name_outputs({ids: ("ids", kept, 1), scores: ("scores", kept, 1), boxes: ("boxes", kept, 4)})
     _write(nodes.graph, detector, suppressing)
@@ -48,7 +47,7 @@ def _write(graph: onnx.GraphProto, detector: Detector, path: Path) -> None:
     model = helper.make_model(
         graph, producer_name="gan_kd", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
     )
-    about = {"classes": detector.head.classes, "mean": (255 * MEAN).tolist(), "std": (255 * STD).tolist()}
+    about = {"classes": detector.classes, "mean": (255 * MEAN).tolist(), "std": (255 * STD).tolist()}
     helper.set_model_props(model, {key: json.dumps(value) for key, value in about.items()})
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
@@ -67,12 +66,12 @@ def run(net: onnxruntime.InferenceSession, images: np.ndarray) -> list[np.ndarra
 
 
 def _predictions(detector: Detector) -> onnx.GraphProto:
-    """Image -> cls_preds (N,A,C+1), box_preds (N,A,4), as MXNet converts it."""
+    """Image -> the head's predictions, as MXNet converts it."""
     symbol, weights, states = trace(Predictions(detector))
-    size = detector.extractor.size
+    size = detector.sizes.typical
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder, "predictions.onnx"))
-        shapes = {"in_shapes": [(1, 3, size, size)], "dynamic_input_shapes": [("N", 3, size, size)]}
+        shapes = {"in_shapes": [(1, 3, *size)], "dynamic_input_shapes": [("N", 3, *size)]}
         mx.onnx.export_model(
             symbol, [weights, states], in_types=np.float32, onnx_file_path=file, dynamic=True, **shapes
         )
@@ -84,7 +83,7 @@ def _predictions(detector: Detector) -> onnx.GraphProto:
     return graph
 
 
-class _Nodes:
+class Nodes:
     """A graph to which nodes are added; names are made up where none is given."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
@@ -119,28 +118,14 @@ class _Nodes:
             self.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *sides]))
 
 
-def _decode(nodes: _Nodes, detector: Detector) -> Sequence[str]:
-    """scores (N,A,C), boxes (N,A,4) of the head's outputs: what SSDDecoder calculates first."""
-    cls_preds, box_preds = nodes.found
-    anchors = detector.decoder.anchors.data(mx.cpu()).asnumpy()
-    stds = detector.head.box_decoder._stds
-    place, side = anchors[..., :2], anchors[..., 2:]
-    scores = nodes.slice(nodes.add("Softmax", cls_preds, axis=-1), 1, _END)
-    shift = nodes.add("Mul", nodes.slice(box_preds, 0, 2), nodes.constant(side * stds[:2], np.float32))
-    centre = nodes.add("Add", shift, nodes.constant(place, np.float32))
-    growth = nodes.add("Exp", nodes.add("Mul", nodes.slice(box_preds, 2, 4), nodes.constant(stds[2:], np.float32)))
-    half = nodes.add("Mul", growth, nodes.constant(side / 2, np.float32))
-    return scores, nodes.add("Concat", nodes.add("Sub", centre, half), nodes.add("Add", centre, half), axis=2)
-
-
-def _suppress(nodes: _Nodes, detector: Detector, scores: str, boxes: str) -> Sequence[str]:
+def _suppress(nodes: Nodes, detector: Detector, scores: str, boxes: str) -> Sequence[str]:
     """ids, scores (N,K,1), boxes (N,K,4) as MXNet's box_nms gives them, but for the order of equal scores.
 
     ONNX suppresses within each class of each image and gives a list of what is left; MXNet lets the nms_topk highest
     of an image take part and gives rows in order of score. So scores of all others are set to 0 before and after.
     """
-    decoder = detector.decoder
-    shape = nodes.constant([0, len(detector.head.classes), decoder.count])
+    decoder = detector.decoder.suppression
+    shape = nodes.constant([0, len(detector.classes), decoder.count])
     flat = nodes.constant([0, -1])
     table = nodes.add("Reshape", nodes.add("Transpose", scores, perm=(0, 2, 1)), flat)  # candidate c * A + a
     topk = decoder.nms["topk"]

@@ -16,12 +16,15 @@ import numpy as np
 from gan_kd.compat import threads
 from gan_kd.data.dataset import DetectionDataset, open_split
 from gan_kd.data.pixels import MEAN, STD
+from gan_kd.data.sizes import Size, Sizes
+from gan_kd.detectors.families import family
 from gan_kd.detectors.saved import load_detector, require_classes
 from gan_kd.errors import RunError, UsageError
 from gan_kd.evaluation import evaluate
 from gan_kd.export import compare, forms, sources, table
 from gan_kd.export.mxnet import INPUT
 from gan_kd.recipe import Recipe
+from gan_kd.recipe.families import OLDEST
 from gan_kd.system.files import write_json
 from gan_kd.system.machine import machine
 from gan_kd.system.version import commit
@@ -68,27 +71,31 @@ def export(
     if "int8" in formats and not calibrate and recipe is None:
         raise UsageError("int8 needs images: name some with --calibrate, or a recipe whose training images to take")
     detector, meta = load_detector(params)
+    kind = meta.get("detector", OLDEST)
+    missing = [form for form in formats if form not in family(kind).FORMS]
+    if missing:
+        raise UsageError(f"{params}: a detector of the family {kind} cannot be written as {', '.join(missing)}")
     evaluate.check_finite(detector)
     val = open_split(recipe.data, "val") if recipe is not None else None
     if val is not None:
         require_classes(params, meta, val.classes)
-    name, checks = f"ssd_{meta['size']}_{meta['backbone']}", []
+    name, checks = f"{kind}_{meta['size']}_{meta['backbone']}", []
     with _staged(out) as folder, tempfile.TemporaryDirectory() as scratch:
-        pixels, kind = _compared(images, calibrate, val, meta["size"])
+        pixels, which = _compared(images, calibrate, val, detector.sizes)
         place = folder if "mxnet" in formats else Path(scratch)
         student = forms.as_symbol(_named(meta), detector, place / name, pixels)
         rows = [student]
         if "onnx" in formats:
             plain, suppressing = folder / f"{name}.onnx", folder / f"{name}-nms.onnx"
             rows += forms.as_onnx(student, detector, plain, suppressing, pixels)
-            checks.append(f"{compare.require_alike(detector, plain, suppressing, pixels, bounds)}; images: {kind}")
+            checks.append(f"{compare.require_alike(detector, plain, suppressing, pixels, bounds)}; images: {which}")
         if "int8" in formats:
-            ranges = _ranges(calibrate, recipe, meta["size"])
+            ranges = _ranges(calibrate, recipe, detector.sizes)
             rows.append(forms.as_int8(student, detector, folder / f"{name}-int8", ranges, pixels))
             checks.append(f"int8 was calibrated on {len(ranges)} images; its file keeps float32 weights")
         if teacher is not None:
             net, about = load_detector(teacher)
-            pixels, _ = _compared(images, calibrate, val, about["size"])
+            pixels, _ = _compared(images, calibrate, val, net.sizes)
             rows.insert(0, forms.as_symbol(_named(about), net, Path(scratch, "teacher"), pixels))
         measured = table.measure(rows, student, rounds)
         if recipe is not None and val is not None:
@@ -97,7 +104,7 @@ def export(
         record = {
             "name": name,
             "source": {key: meta[key] for key in _SOURCE if key in meta},
-            "input": _input(meta["size"]),
+            "input": _input(detector.sizes.typical),
             "classes": meta["classes"],
             "forms": measured,
             "checks": checks,
@@ -119,19 +126,19 @@ def _named(meta: dict[str, Any]) -> str:
 
 
 def _compared(
-    images: Sequence[Path], calibrate: Sequence[Path], val: DetectionDataset | None, size: int
+    images: Sequence[Path], calibrate: Sequence[Path], val: DetectionDataset | None, sizes: Sizes
 ) -> tuple[np.ndarray, str]:
-    """The images on which the runtimes are compared, (N,3,size,size), and what kind they are."""
+    """The images on which the runtimes are compared, (N,3,S,S), and what kind they are."""
     if images or (val is None and calibrate):
-        return sources.pixels(sources.opened(images or calibrate), CHECKED, size), "those given"
+        return sources.pixels(sources.opened(images or calibrate), CHECKED, sizes), "those given"
     if val is not None:
-        return sources.pixels(val, CHECKED, size), "of the validation split"
-    return sources.drawn(CHECKED, size), "drawn"
+        return sources.pixels(val, CHECKED, sizes), "of the validation split"
+    return sources.drawn(CHECKED, sizes), "drawn"
 
 
-def _ranges(calibrate: Sequence[Path], recipe: Recipe | None, size: int) -> np.ndarray:
+def _ranges(calibrate: Sequence[Path], recipe: Recipe | None, sizes: Sizes) -> np.ndarray:
     dataset = open_split(recipe.data, "train") if recipe is not None and not calibrate else sources.opened(calibrate)
-    return sources.pixels(dataset, CALIBRATION, size)
+    return sources.pixels(dataset, CALIBRATION, sizes)
 
 
 def _map(form: forms.Form, recipe: Recipe, val: DetectionDataset) -> float | None:
@@ -139,13 +146,13 @@ def _map(form: forms.Form, recipe: Recipe, val: DetectionDataset) -> float | Non
     if form.detect is None:
         return None
     workers = recipe.train.num_workers
-    return evaluate.measure(form.detect, val, [mx.cpu()], recipe.eval, form.size, workers).map
+    return evaluate.measure(form.detect, val, [mx.cpu()], recipe.eval, form.sizes, workers).map
 
 
-def _input(size: int) -> dict[str, Any]:
+def _input(size: Size) -> dict[str, Any]:
     """What the network takes: (value - mean) / std of each colour, values from 0 to 255."""
     mean, std = ([round(value, 4) for value in (255 * part).tolist()] for part in (MEAN, STD))
-    return {"name": INPUT, "shape": ["N", 3, size, size], "colours": "RGB", "mean": mean, "std": std}
+    return {"name": INPUT, "shape": ["N", 3, *size], "colours": "RGB", "mean": mean, "std": std}
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from gan_kd.data.dataset import DetectionDataset
 from gan_kd.data.files import find_images, open_images
 from gan_kd.data.loader import Loader
 from gan_kd.data.pixels import ValTransform
-from gan_kd.data.sizes import Square
+from gan_kd.data.sizes import Sizes
 from gan_kd.errors import UsageError
 
 _BATCH = 32
@@ -27,17 +27,17 @@ def opened(paths: Sequence[Path]) -> DetectionDataset:
     return dataset
 
 
-def pixels(dataset: DetectionDataset, most: int, size: int) -> np.ndarray:
-    """At most so many images, spread evenly over the data set, as the network takes them: (N,3,size,size) float32."""
+def pixels(dataset: DetectionDataset, most: int, sizes: Sizes) -> np.ndarray:
+    """At most so many images, spread evenly over the data set, as the network takes them: (N,3,S,S) float32."""
     chosen = np.unique(np.linspace(0, len(dataset) - 1, most).round().astype(int))
     few = DetectionDataset(dataset.classes, [dataset.records[index] for index in chosen])
-    with Loader(few, ValTransform(Square(size)), _BATCH, num_workers=0, seed=0, train=False) as loader:
+    with Loader(few, ValTransform(sizes), _BATCH, num_workers=0, seed=0, train=False) as loader:
         return np.concatenate([batch.images.copy() for batch in loader.epoch(0)])
 
 
-def drawn(count: int, size: int) -> np.ndarray:
+def drawn(count: int, sizes: Sizes) -> np.ndarray:
     """Drawn images, where there are no others."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "drawn")
         demo.draw(root, train=1, test=count, seed=0)
-        return pixels(opened([root / "JPEGImages"]), count, size)
+        return pixels(opened([root / "JPEGImages"]), count, sizes)

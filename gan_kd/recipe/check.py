@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from gan_kd.errors import UsageError
 from gan_kd.recipe.convert import nearest
-from gan_kd.recipe.schema import DISTILLERS, FIRST_STRIDE, FIXED_SIZES, ZOO_WEIGHTS, Recipe, Schedule, Stage
+from gan_kd.recipe.families import FAMILIES
+from gan_kd.recipe.schema import DISTILLERS, Recipe, Schedule, Stage
 from gan_kd.recipe.words import network_in_words
 
 
@@ -20,6 +21,7 @@ def check(recipe: Recipe) -> None:
     _check_stages(recipe)
     for name, stage in recipe.stages.items():
         _check_stage(recipe, f"stages.{name}", stage)
+    FAMILIES[recipe.detector].check(recipe)
     _check_devices(recipe)
     _check_eval(recipe)
 
@@ -42,25 +44,16 @@ def _check_data(recipe: Recipe) -> None:
 
 
 def _check_networks(recipe: Recipe) -> None:
-    teacher, student, size = recipe.teacher, recipe.student, recipe.data.size
-    used = {"teacher": recipe.needs_teacher, "student": recipe.trains("baseline", "control", "distilled")}
-    for role, network in (("teacher", teacher), ("student", student)):
+    if recipe.detector not in FAMILIES:
+        raise UsageError(f"detector cannot be {recipe.detector}{nearest(recipe.detector, FAMILIES)}")
+    for role, network in (("teacher", recipe.teacher), ("student", recipe.student)):
+        known = FAMILIES[recipe.detector].backbones
+        if network.backbone not in known:
+            raise UsageError(f"{role}.backbone cannot be {network.backbone}{nearest(network.backbone, known)}")
         _check_word_or_file(f"{role}.init", network.init, ("imagenet", "random"))
         _refuse_repeated(f"{role}.taps", network.taps or ())
-        sizes = FIXED_SIZES.get(network.backbone)
-        if used[role] and sizes and size not in sizes:
-            fitting = " or ".join(map(str, sizes))
-            raise UsageError(f"{role}.backbone {network.backbone} needs data.size {fitting}, not {size}")
-    if teacher.weights is None or not recipe.needs_teacher:
-        return
-    _check_word_or_file("teacher.weights", teacher.weights, ("zoo",))
-    published = ZOO_WEIGHTS.get(recipe.data.classes if isinstance(recipe.data.classes, str) else "", set())
-    if teacher.weights == "zoo" and (size, teacher.backbone) not in published:
-        known = ", ".join(sorted(f"{name} at {px} px" for px, name in published)) or "none"
-        raise UsageError(
-            f"teacher.weights zoo: GluonCV has no SSD on {teacher.backbone} at {size} px for these classes "
-            f"(there are: {known}); name a .params file, or null and a stage that trains the teacher"
-        )
+    if recipe.teacher.weights is not None and recipe.needs_teacher:
+        _check_word_or_file("teacher.weights", recipe.teacher.weights, ("zoo",))
 
 
 def _check_stages(recipe: Recipe) -> None:
@@ -84,15 +77,6 @@ def _check_stages(recipe: Recipe) -> None:
             raise UsageError(f"distill.custom has arguments of {name}, which no stage has{nearest(name, named)}")
     if "control" in trained and recipe.distill.head == "own":
         raise UsageError("stages: head inheritance (trains: inherit) needs distill.head inherit or untrained, not own")
-    # Taps of one's own tell only on the network itself what maps they give.
-    families = {
-        FIRST_STRIDE.get(network.backbone, 16) for network in (recipe.teacher, recipe.student) if not network.taps
-    }
-    if taught and recipe.distill.head != "own" and len(families) > 1:
-        raise UsageError(
-            f"distill.head {recipe.distill.head}: SSDs on {recipe.teacher.backbone} and {recipe.student.backbone} "
-            "differ in maps (one from stride 8 on, one from 16) and anchors; set distill.head: own"
-        )
 
 
 def _check_stage(recipe: Recipe, path: str, stage: Stage) -> None:

@@ -1,17 +1,33 @@
-"""Facts of each detector family that are needed before MXNet is loaded."""
+"""The detectors that recipes can name: where their functions are, and what is known of them without MXNet."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from gan_kd.recipe import ssd
+
+if TYPE_CHECKING:
+    from gan_kd.recipe.schema import Recipe
 
 
 class Facts(NamedTuple):
-    """What a family offers to distillers."""
+    """A family: one entry here, and a module as `gan_kd.detectors.families.Family` describes it."""
 
+    #: For readers.
+    name: str
+    #: Of the family's functions.
+    module: str
+    backbones: tuple[str, ...]
+    #: Raises UsageError for what the family cannot do.
+    check: Callable[[Recipe], None]
     #: Where its maps stand, as `Level.place`.
-    places: tuple[str, ...]
-    #: What it can give them beside maps, as `Distiller.needs`.
-    gives: tuple[str, ...]
+    places: tuple[str, ...] = ("neck",)
+    #: What it can give distillers beside maps and truth, as `Distiller.needs`.
+    gives: tuple[str, ...] = ("outputs",)
 
 
-FACTS = {"ssd": Facts(("neck",), ("outputs",))}
+#: The family of recipes and files that name none.
+OLDEST = "ssd"
+#: By the recipe's word.
+FAMILIES = {"ssd": Facts("SSD", "gan_kd.detectors.ssd.family", ssd.BACKBONES, ssd.check)}

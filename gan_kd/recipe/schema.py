@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gan_kd.recipe.backbones import BY_STRIDE
 from gan_kd.recipe.knob import knob, without_aliases
 from gan_kd.recipe.methods import (
     CosineAttention,
@@ -20,25 +19,6 @@ from gan_kd.recipe.methods import (
     OutputImitation,
     Schedule,
 )
-
-# Backbones of an SSD by the stride of its first map: 16 gives six maps (paper, figure 2), 8 gives seven, or
-# six larger ones, with other anchors, so that the two families cannot share a head.
-FIRST_STRIDE = {
-    "mobilenet0.25": 16, "mobilenet0.5": 16, "mobilenet0.75": 16, "mobilenet1.0": 16, "mobilenetv2_1.0": 16,
-    "resnet18_v1": 16, "resnet50_v1": 16, "resnet101_v2": 16,
-    "resnet34_v1b": 8, "resnet152_v2": 8, "vgg16_atrous": 8,
-}  # fmt: skip
-_BACKBONES = (*FIRST_STRIDE, *BY_STRIDE)
-# Those whose extra layers fit certain inputs only, in px.
-FIXED_SIZES = {"vgg16_atrous": (300, 512), "resnet34_v1b": (300,)}
-# Detectors with weights published in GluonCV's model zoo, as (input px, backbone), by data set.
-ZOO_WEIGHTS = {
-    "voc": {(300, "vgg16_atrous"), (512, "vgg16_atrous"), (512, "resnet50_v1"), (512, "resnet101_v2"),
-            (512, "mobilenet1.0")},
-    "coco": {(300, "vgg16_atrous"), (512, "vgg16_atrous"), (512, "resnet50_v1"), (512, "mobilenet1.0"),
-             (300, "resnet34_v1b")},
-}  # fmt: skip
-
 
 _TAPS_DOC = "two or three outputs of the backbone that become the first maps; null: the last of stride 16 and of 32"
 #: Distillation methods that come with the package.
@@ -109,9 +89,9 @@ class Data:
 
 @dataclass(frozen=True)
 class Teacher:
-    """The large SSD."""
+    """The large detector."""
 
-    backbone: str = knob("network under the SSD", "resnet50_v1", choices=_BACKBONES)
+    backbone: str = knob("network under the detector", "resnet50_v1")
     init: str = knob("backbone before training: imagenet (download), random, or a .params file", "imagenet")
     weights: str | None = knob(
         "trained detector: zoo (GluonCV's) or a .params file, teacher stages being dropped; or null", None
@@ -122,9 +102,9 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Student:
-    """The small SSD; baseline, head inheritance and distilled start from the same backbone."""
+    """The small detector; baseline, head inheritance and distilled start from the same backbone."""
 
-    backbone: str = knob("network under the SSD", "mobilenet1.0", choices=_BACKBONES)
+    backbone: str = knob("network under the detector", "mobilenet1.0")
     init: str = knob("backbone before training: imagenet (download), random, or a .params file", "imagenet")
     taps: list[str] | None = knob(_TAPS_DOC, None, in_hash=None)
 
@@ -169,7 +149,7 @@ class Stage:
     """A training of one network; later stages of the same network go on from it."""
 
     trains: str = knob(
-        "teacher, baseline (student's own SSD), inherit (head inheritance: adapters and the teacher's head, no "
+        "teacher, baseline (student's own detector), inherit (head inheritance: adapters and the teacher's head, no "
         "distiller; files call it control), distilled",
         choices=("teacher", "baseline", "control", "distilled"),
         aliases={"inherit": "control"},
@@ -239,6 +219,7 @@ class Recipe:
     name: str = knob("of the folder under runs/ (default: the file's name)", in_hash=False)
     description: str = knob("what it trains, on one line", "", in_hash=False)
     published: Published | None = knob("place in the paper's tables, or null", None, in_hash=False)
+    detector: str = knob("family of both networks: ssd", "ssd", in_hash=None)
     data: Data = knob("", make=Data)
     teacher: Teacher = knob("", make=Teacher)
     student: Student = knob("", make=Student)

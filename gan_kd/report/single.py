@@ -9,6 +9,7 @@ from typing import Any
 
 from gan_kd.distill.ceiling import gap_warnings
 from gan_kd.recipe import from_dict, network_in_words
+from gan_kd.recipe.families import FAMILIES, OLDEST
 from gan_kd.recipe.words import INHERITANCE, UNTRAINED
 from gan_kd.report import page, published
 from gan_kd.report.compare import published_for
@@ -58,6 +59,7 @@ def setting(run: Run) -> list[tuple[str, str]]:
     """What was run, as (label, value)."""
     recipe, data, train = run.recipe, run.recipe["data"], run.recipe["train"]
     student, teacher = recipe["student"]["backbone"], recipe["teacher"]["backbone"]
+    detector = FAMILIES[recipe.get("detector", OLDEST)].name
     stages = []
     for name, stage in recipe["stages"].items():
         trains = network_in_words(stage["trains"], recipe["distill"]["head"])
@@ -67,7 +69,7 @@ def setting(run: Run) -> list[tuple[str, str]]:
     machine = run.first("machine") or run.environment.get("machine") or {}
     splits = f"{', '.join(data['train'])} → {', '.join(data['val'])}"
     return [
-        ("student ← teacher", f"SSD {student} ← SSD {teacher}"),
+        ("student ← teacher", f"{detector} {student} ← {detector} {teacher}"),
         ("data", f"{data['dataset']}: {splits}, {data['size']} px"),
         ("stages", "\n".join(stages)),
         ("batch", f"{train['batch_size']} images on {', '.join(train['contexts'])}"),

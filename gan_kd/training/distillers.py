@@ -16,7 +16,7 @@ from gan_kd.distill.information_map import InformationMap
 from gan_kd.distill.outputs import OutputImitation
 from gan_kd.errors import UsageError
 from gan_kd.recipe import Recipe, Stage
-from gan_kd.recipe.families import FACTS
+from gan_kd.recipe.families import FAMILIES
 from gan_kd.training.networks import Networks, seed_everything
 
 #: By the name of the method's section in a recipe. A new method is one more entry here and one recipe key.
@@ -42,10 +42,16 @@ def places(recipe: Recipe, name: str) -> tuple[str, ...]:
     return tuple(recipe.distill.places) if own and recipe.distill.places is not None else own
 
 
+def compared_places(recipe: Recipe, network: str) -> set[str]:
+    """Of the maps that any distiller of a network's stages compares; the neck's where there is none."""
+    named = [name for stage in recipe.stages.values() if stage.trains == network for name in stage.distillers]
+    return {place for name in named for place in places(recipe, name)} or {"neck"}
+
+
 def require_given(recipe: Recipe) -> None:
     """UsageError, before any training, for a stage with a distiller that the detector family cannot serve."""
-    family = "ssd"
-    facts = FACTS[family]
+    family = recipe.detector
+    facts = FAMILIES[family]
     for stage_name, stage in recipe.stages.items():
         for name in stage.distillers:
             what = f"stages.{stage_name}: the distiller {name}"
@@ -81,7 +87,8 @@ def build_distillers(
         levels = [teacher.levels[t] for _, t in pairs]
         own = [student.extractor.channels[s] for s, _ in pairs]
         if student.adapters is not None:
-            own = [level.channels for level in levels]
+            adapted = student.extractor.to_head
+            own = [level.channels if s in adapted else own[k] for k, ((s, _), level) in enumerate(zip(pairs, levels))]
         compared = Compared(
             levels, tuple(contexts), student.head.classes, tuple(own), recipe.train.seed, recipe.train.sync_bn
         )

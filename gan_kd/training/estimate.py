@@ -15,16 +15,16 @@ from mxnet.gluon import Constant, HybridBlock
 
 from gan_kd.data import workers
 from gan_kd.detectors.adapters import Adapters, pair_maps
-from gan_kd.detectors.ssd import zoo
-from gan_kd.detectors.ssd.loss import MultiBoxLoss
-from gan_kd.detectors.ssd.network import split
+from gan_kd.detectors.base import Parts
+from gan_kd.detectors.families import family
 from gan_kd.distill.discriminator import DNet, RealAndFake
 from gan_kd.distributed.cluster import here
 from gan_kd.errors import UsageError
 from gan_kd.evaluation.evaluate import SPEED_BATCH
 from gan_kd.gluon.footprint import FLOAT, count
-from gan_kd.recipe import Optimizer, Recipe, Stage, Student, Teacher
+from gan_kd.recipe import Optimizer, Recipe, Stage
 from gan_kd.system.memory import free_memory
+from gan_kd.training.distillers import compared_places
 
 GB = 10**9
 _LIBRARIES = 400e6  # of a process with MXNet, GluonCV, OpenCV, what the heap does not give back, and the report
@@ -38,7 +38,7 @@ _MAPS_OF_OTHERS = 8
 # Likewise arrays of the predictions' size, of the distiller that compares outputs.
 _OF_OUTPUTS = 8
 
-Parts = dict[str, float]
+Bytes = dict[str, float]
 Shape = tuple[int, ...]
 
 
@@ -48,10 +48,10 @@ class Estimate:
 
     stage: str
     devices: int
-    device: Parts
-    host: Parts
+    device: Bytes
+    host: Bytes
 
-    def main_memory(self) -> Parts:
+    def main_memory(self) -> Bytes:
         """With CPU contexts, which share it."""
         return {**{name: self.devices * size for name, size in self.device.items()}, **self.host}
 
@@ -63,19 +63,22 @@ def in_words(parts: Mapping[str, float]) -> str:
     return f"{', '.join(listed)}: {sum(parts.values()) / GB:.1f} GB"
 
 
-def check_memory(recipe: Recipe, classes: Sequence[str], contexts: Sequence[mx.Context]) -> str:
-    """The estimate of the stage that takes most, in words. UsageError where it is more than what is free."""
+def check_memory(recipe: Recipe, shapes: Mapping[str, Parts], contexts: Sequence[mx.Context]) -> str:
+    """The estimate of the stage that takes most, in words. UsageError where it is more than what is free.
+
+    shapes: the networks, as of `gan_kd.training.networks.assemble`.
+    """
     if contexts[0].device_type == "cpu":
-        return _compare(recipe, classes, "main memory", free_memory(), Estimate.main_memory)
+        return _compare(recipe, shapes, "main memory", free_memory(), Estimate.main_memory)
     free = min(mx.context.gpu_memory_info(context.device_id)[0] for context in contexts)
-    on_gpu = _compare(recipe, classes, "each GPU's memory", free, lambda estimate: estimate.device)
-    return f"{on_gpu}; {_compare(recipe, classes, 'main memory', free_memory(), lambda estimate: estimate.host)}"
+    on_gpu = _compare(recipe, shapes, "each GPU's memory", free, lambda estimate: estimate.device)
+    return f"{on_gpu}; {_compare(recipe, shapes, 'main memory', free_memory(), lambda estimate: estimate.host)}"
 
 
 def _compare(
-    recipe: Recipe, classes: Sequence[str], memory: str, free: float, parts: Callable[[Estimate], Parts]
+    recipe: Recipe, shapes: Mapping[str, Parts], memory: str, free: float, parts: Callable[[Estimate], Bytes]
 ) -> str:
-    stages = estimates(recipe, classes)
+    stages = estimates(recipe, shapes)
 
     def largest(batch_size: int) -> tuple[float, str]:
         share = -(-batch_size // here().size)  # of this worker
@@ -96,41 +99,37 @@ def _compare(
     )
 
 
-def estimates(recipe: Recipe, classes: Sequence[str]) -> list[Callable[[int], Estimate]]:
-    """For each stage a function of the batch size. Networks are built as shapes alone, without values."""
-    teacher = _Network(recipe, recipe.teacher, classes) if recipe.needs_teacher else None
-    taught = recipe.trains("baseline", "control", "distilled")
-    student = _Network(recipe, recipe.student, classes) if taught else None
+def estimates(recipe: Recipe, shapes: Mapping[str, Parts]) -> list[Callable[[int], Estimate]]:
+    """For each stage a function of the batch size."""
+    teacher, student = (_Network(recipe, shapes[one]) if one in shapes else None for one in ("teacher", "student"))
     return [_Stage(recipe, name, stage, teacher, student) for name, stage in recipe.stages.items()]
 
 
 class _Network:
-    """An extractor and a head, and what images cost in them."""
+    """A network as shapes, and what images cost in it."""
 
-    def __init__(self, recipe: Recipe, network: Teacher | Student, classes: Sequence[str]) -> None:
-        net = zoo.assemble(network.backbone, recipe.data.size, classes, taps=network.taps)
-        self.extractor, self.head = split(net)
-        self.image = (1, 3, recipe.data.size, recipe.data.size)
-        self.maps = list(zip(self.extractor.channels, self.extractor.sizes))
-        self.outputs = len(classes) + 1
-        per_cell = [anchors.shape[-1] // 4 for anchors in self.head.allocated]
-        self.anchors = sum(n * side**2 for n, side in zip(per_cell, self.extractor.sizes))
+    def __init__(self, recipe: Recipe, parts: Parts) -> None:
+        self.extractor, self.head, size = parts.extractor, parts.head, parts.sizes.typical
+        self.image: Shape = (1, 3, *size)
+        self.maps: list[Shape] = [(1, *level.shape(size)) for level in parts.extractor.levels]
+        self.cost = family(recipe.detector).cost(parts)
 
     def training(self, lender: _Network) -> float:
         """Bytes of an image in a training step through the head of `lender`, adversary and adapters aside."""
-        anchors = lender.anchors
-        loss = [(1, anchors, lender.outputs), (1, anchors, 4), (1, anchors), (1, anchors, 4), (1,)]
-        parts = ((self.extractor, [self.image]), (lender.head, shapes(lender.maps)), (MultiBoxLoss(), loss))
+        parts = [(self.extractor, [self.image]), *lender.cost.training]
         return sum(_training(block, inputs) for block, inputs in parts)
 
     def evaluation(self, lender: _Network) -> float:
         """Bytes of an image in an evaluation: softmax, boxes and candidates are some copies of the predictions."""
-        decoder = 6 * FLOAT * lender.anchors * lender.outputs
-        return self.teaching() + _FORWARD * count(lender.head, shapes(lender.maps)).forward + decoder
+        return self.teaching() + lender.predicting() + 6 * FLOAT * lender.cost.scores
 
     def teaching(self) -> float:
         """Bytes of an image in the extractor alone, without gradients."""
         return _FORWARD * count(self.extractor, [self.image]).forward
+
+    def predicting(self) -> float:
+        """Bytes of an image in the head alone, without gradients."""
+        return sum(_FORWARD * count(block, inputs).forward for block, inputs in self.cost.forward)
 
 
 class _Stage:
@@ -159,31 +158,31 @@ class _Stage:
 
     def _taught(self, stage: Stage, teacher: _Network, copies: float) -> None:
         """Add the teacher, adapters and what the distillers do."""
-        pairs = pair_maps(self.trained.extractor, teacher.extractor)
+        pairs = pair_maps(self.trained.extractor, teacher.extractor, compared_places(self.recipe, stage.trains))
         own = [self.trained.maps[s] for s, _ in pairs]
         compared = [teacher.maps[t] for _, t in pairs]
-        adapters = Adapters([channels for channels, _ in own], [channels for channels, _ in compared])
+        cells = sum(math.prod(shape) for shape in compared)
+        adapters = Adapters([channels for _, channels, *_ in own], [channels for _, channels, *_ in compared])
         self.weights["student"] += copies * _weights(adapters)
         # Its extractor is frozen; its head keeps gradients that nobody uses.
         self.weights["teacher"] = _weights(teacher.extractor) + 2 * _weights(teacher.head)
         self.evaluation = max(self.evaluation, teacher.evaluation(teacher))
         if adapters.needed:
-            self.training += _training(adapters, shapes(own))
+            self.training += _training(adapters, own)
         if not stage.distillers:
             return
         held = sum(_MAPS.get(name, _MAPS_OF_OTHERS) for name in stage.distillers)
-        self.training += teacher.teaching() + held * FLOAT * sum(c * side**2 for c, side in compared)
+        self.training += teacher.teaching() + held * FLOAT * cells
         if "outputs" in stage.distillers:
             # The teacher's head, and the copies of the predictions that softmax and the distances make.
-            head = _FORWARD * count(teacher.head, shapes(teacher.maps)).forward
-            self.training += head + _OF_OUTPUTS * FLOAT * teacher.anchors * (teacher.outputs + 4)
+            self.training += teacher.predicting() + _OF_OUTPUTS * FLOAT * teacher.cost.outputs
         if "gan" in stage.distillers:
             gan = self.recipe.distill.gan
-            seen = [(c * (2 if gan.condition == "teacher" else 1), side) for c, side in compared]
-            sides = [side for _, side in seen]
-            dnet = DNet([c for c, _ in seen], sides, gan.width, gan.norm, gan.kind, gan.match > 0)
+            seen = [(1, c * (2 if gan.condition == "teacher" else 1), *sides) for _, c, *sides in compared]
+            sides = [shape[-1] for shape in seen]
+            dnet = DNet([c for _, c, *_ in seen], sides, gan.width, gan.norm, gan.kind, gan.match > 0)
             self.weights["critic"] = self._copies(gan.optimizer) * _weights(dnet)
-            self.training += _training(RealAndFake(dnet), 2 * shapes(seen)) + _training(dnet, shapes(seen))
+            self.training += _training(RealAndFake(dnet), 2 * seen) + _training(dnet, seen)
 
     def __call__(self, batch_size: int) -> Estimate:
         recipe = self.recipe
@@ -199,7 +198,7 @@ class _Stage:
 
     def _sample(self) -> float:
         """Bytes of an image with its targets."""
-        return FLOAT * (math.prod(self.trained.image) + 5 * self.trained.anchors)
+        return FLOAT * (math.prod(self.trained.image) + self.trained.cost.targets)
 
     def _copies(self, optimizer: Optimizer) -> float:
         """Bytes of what is trained over those of the weights: gradients, moments, and the kernels' layout of weights.
@@ -208,11 +207,6 @@ class _Stage:
         """
         moments = 2 if optimizer.name == "adam" else int(optimizer.momentum > 0)
         return 3 + moments + int(self.devices > 1)
-
-
-def shapes(maps: Sequence[tuple[int, int]]) -> list[Shape]:
-    """(channels, side) of each map -> shapes for one image."""
-    return [(1, channels, side, side) for channels, side in maps]
 
 
 def _training(block: HybridBlock, inputs: Sequence[Shape]) -> float:

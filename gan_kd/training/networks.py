@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mxnet as mx
 import numpy as np
 from mxnet import gluon
 
 from gan_kd.detectors.adapters import Adapters, pair_maps, require_equal_sizes
-from gan_kd.detectors.saved import HEADS, load_detector
-from gan_kd.detectors.ssd import zoo
-from gan_kd.detectors.ssd.extractor import Extractor
-from gan_kd.detectors.ssd.head import SSDHead, new_head, untrained_head
-from gan_kd.detectors.ssd.network import Detector, join, split
+from gan_kd.detectors.base import DetectionLoss, Detector, Extractor, Head, Parts
+from gan_kd.detectors.families import family
+from gan_kd.detectors.saved import load_detector
+from gan_kd.detectors.store import weights_file
 from gan_kd.distill.base import Distiller
 from gan_kd.errors import RunError, UsageError
 from gan_kd.recipe import Recipe, network_in_words
@@ -28,10 +26,12 @@ class Networks:
     """What a stage trains, and what it learns from."""
 
     detector: Detector
+    #: Of detection, by which all networks of a recipe are trained.
+    loss: DetectionLoss
     #: The frozen teacher, where there is one to learn from.
     teacher: Extractor | None = None
     #: Its head, which runs only for distillers that need outputs.
-    teacher_head: SSDHead | None = None
+    teacher_head: Head | None = None
     #: (student map, teacher map) that belong together.
     pairs: Sequence[tuple[int, int]] = ()
     #: Adapters that serve the distillers alone, because the student keeps its own head; not deployed.
@@ -92,27 +92,14 @@ def seed_everything(seed: int) -> None:
 
 def fetch_weights(recipe: Recipe) -> None:
     """Download what the recipe starts from, where it is not there yet. RunError, naming all of it, where that fails."""
-    names = {zoo_name(recipe)} if recipe.needs_teacher and recipe.teacher.weights == "zoo" else set()
-    for network, role in (
-        (recipe.teacher, ("teacher",)),
-        (recipe.student, ("baseline", "control", "distilled")),
-    ):
-        if recipe.trains(*role) and network.init == "imagenet":
-            names.add(network.backbone)
     problems = []
-    for name in sorted(names):
+    for name in family(recipe.detector).downloads(recipe):
         try:
-            zoo.weights_file(name)
+            weights_file(name)
         except RunError as error:
             problems.append(str(error))
     if problems:
         raise RunError("; ".join(problems))
-
-
-def zoo_name(recipe: Recipe) -> str:
-    """GluonCV's name of the recipe's teacher."""
-    dataset = "coco" if recipe.data.classes == "coco" else "voc"
-    return f"ssd_{recipe.data.size}_{recipe.teacher.backbone}_{dataset}"
 
 
 def require_teacher_file(recipe: Recipe, classes: Sequence[str], folder: Path) -> None:
@@ -137,7 +124,16 @@ def require_good_teacher(recipe: Recipe, map_: float) -> None:
     )
 
 
-def require_fitting_head(recipe: Recipe, classes: Sequence[str], compared: str | None = None) -> None:
+def assemble(recipe: Recipe, classes: Sequence[str]) -> dict[str, Parts]:
+    """The networks that the recipe trains or learns from, `teacher` and `student`, as shapes alone."""
+    of = family(recipe.detector)
+    found = {"teacher": of.assemble(recipe, recipe.teacher, classes)} if recipe.needs_teacher else {}
+    if recipe.trains("baseline", "control", "distilled"):
+        found["student"] = of.assemble(recipe, recipe.student, classes)
+    return found
+
+
+def require_fitting_head(recipe: Recipe, shapes: Mapping[str, Parts], compared: str | None = None) -> None:
     """UsageError, before any training, where student and teacher need the same maps and anchors and have others.
 
     compared: a distiller of the recipe that compares predictions. Through another head's anchors the student would
@@ -146,17 +142,10 @@ def require_fitting_head(recipe: Recipe, classes: Sequence[str], compared: str |
     taken = recipe.distill.head != "own" and recipe.trains("control", "distilled")
     if not taken and compared is None:
         return
-    (student, own), (teacher, lent) = (
-        split(zoo.assemble(network.backbone, recipe.data.size, classes, taps=network.taps))
-        for network in (recipe.student, recipe.teacher)
-    )
+    student, teacher = (shapes[network] for network in ("student", "teacher"))
     if taken:
-        require_equal_sizes(student, teacher)
-    # As shapes alone the networks have no parameters to read, but constants know their value.
-    pairs = zip(own.allocated, lent.allocated)
-    if student.sizes == teacher.sizes and all(
-        np.array_equal(one.value.asnumpy(), other.value.asnumpy()) for one, other in pairs
-    ):
+        require_equal_sizes(student.extractor, teacher.extractor)
+    if family(recipe.detector).comparable(student, teacher):
         return
     what, way = f"distill.head {recipe.distill.head}", "set distill.head: own"
     if compared is not None:
@@ -183,42 +172,56 @@ def warn_of_inheritance(recipe: Recipe) -> str | None:
 
 def build_teacher(recipe: Recipe, classes: Sequence[str]) -> Detector:
     """The teacher before its training, or with the trained weights that the recipe names. On the CPU."""
-    teacher, size = recipe.teacher, recipe.data.size
+    teacher = recipe.teacher
     if teacher.weights not in (None, "zoo"):
         return load_detector(expanded(str(teacher.weights)), recipe, classes)[0]
     seed_everything(recipe.train.seed)
-    if teacher.weights == "zoo":
-        net = zoo.load_zoo_detector(zoo_name(recipe))
-    else:
-        net = zoo.build(teacher.backbone, size, classes, teacher.init, taps=teacher.taps)
-    return _detector(recipe, *split(net))
+    of = family(recipe.detector)
+    return of.join(of.build(recipe, teacher, classes), None, recipe.eval)
 
 
-def build_student(recipe: Recipe, classes: Sequence[str], network: str, teacher: Detector | None) -> Networks:
+def build_student(
+    recipe: Recipe,
+    classes: Sequence[str],
+    network: str,
+    teacher: Detector | None,
+    places: Container[str] = ("neck",),
+) -> Networks:
     """The student before its training, as `network`: baseline, control (head inheritance) or distilled. On the CPU.
 
     All three start from the same backbone and the same draw. With distill.head inherit, control and distilled carry
     adapters and a trainable copy of the teacher's head (paper, section 3: the head is "trained further") with its
-    anchors; with untrained the same, its weights drawn last; with own, their own head, and the adapters serve the
-    distillers alone. A run refuses a teacher's head of other anchors than the baseline's (ResNet50 on COCO).
+    anchors; with untrained the same, its weights drawn last; with own, their own head. Maps that are compared without
+    having the teacher's channels so get adapters that serve the distillers alone. A run refuses a teacher's head of
+    other anchors than the baseline's (ResNet50 on COCO). places: of the maps that distillers compare.
     """
     seed_everything(recipe.train.seed)
-    student = recipe.student
-    extractor, head = split(zoo.build(student.backbone, recipe.data.size, classes, student.init, taps=student.taps))
+    of = family(recipe.detector)
+    parts = of.build(recipe, recipe.student, classes)
     if network == "baseline" or teacher is None:
-        return Networks(_detector(recipe, extractor, head))
-    source = teacher.extractor
-    pairs = pair_maps(extractor, source)
-    adapters = Adapters(
-        [extractor.channels[s] for s, _ in pairs], [source.channels[t] for _, t in pairs], recipe.distill.adapter
-    )
-    adapters.initialize()
-    needed = adapters if adapters.needed else None
+        return Networks(of.join(parts, None, recipe.eval), of.detection_loss(recipe))
+    extractor, source, adapters = parts.extractor, teacher.extractor, None
+    channels = extractor.channels
     if recipe.distill.head != "own":
         require_equal_sizes(extractor, source)
-        taken = new_head(teacher.head) if recipe.distill.head == "inherit" else untrained_head(teacher.head)
-        return Networks(_detector(recipe, extractor, taken, needed), source, teacher.head, pairs)
-    return Networks(_detector(recipe, extractor, head), source, teacher.head, pairs, needed)
+        taken = extractor.to_head
+        adapters = _adapters(recipe, [channels[s] for s in taken], [source.channels[t] for t in source.to_head])
+        parts = parts._replace(head=of.lend(teacher.head, recipe.distill.head == "inherit"))
+        adapted = dict(zip(taken, (source.channels[t] for t in source.to_head)))
+        channels = [adapted.get(index, each) for index, each in enumerate(channels)]
+    pairs = pair_maps(extractor, source, places)
+    bridge = _adapters(recipe, [channels[s] for s, _ in pairs], [source.channels[t] for _, t in pairs])
+    detector = of.join(parts, adapters, recipe.eval)
+    return Networks(detector, of.detection_loss(recipe), source, teacher.head, pairs, bridge)
+
+
+def _adapters(recipe: Recipe, own: Sequence[int], others: Sequence[int]) -> Adapters | None:
+    """From maps of these channels to those, initialised; None where they are the same."""
+    if list(own) == list(others):
+        return None
+    adapters = Adapters(own, others, recipe.distill.adapter)
+    adapters.initialize()
+    return adapters
 
 
 def head_in_words(recipe: Recipe, network: str, student: Detector, teacher: Detector) -> str:
@@ -228,38 +231,7 @@ def head_in_words(recipe: Recipe, network: str, student: Detector, teacher: Dete
         return f"{whose} inherited, the teacher's weights and anchors"
     if recipe.distill.head == "untrained":
         return f"{whose} untrained, the teacher's layers and anchors with weights drawn at random"
-    own, other = (net.head.anchors(net.extractor.sizes) for net in (student, teacher))
-    why = "distill.head is own" if np.array_equal(own, other) else "the teacher's is for other maps or anchors"
+    own, other = (Parts(net.extractor, net.head, net.sizes) for net in (student, teacher))
+    alike = family(recipe.detector).comparable(own, other)
+    why = "distill.head is own" if alike else "the teacher's is for other maps or anchors"
     return f"{whose} its own, {why}"
-
-
-def describe(recipe: Recipe, network: str, detector: Detector, teacher_sha256: str | None = None) -> dict[str, Any]:
-    """What best.params and best.json say of a network, enough to build it and detect with it, and who taught it how.
-
-    teacher_sha256: of the params file of a student's teacher, where it is known.
-    """
-    taught = network in ("control", "distilled")
-    own = network in ("teacher", "baseline") or recipe.distill.head == "own"
-    teacher, described = recipe.teacher, recipe.teacher if network == "teacher" else recipe.student
-    with_head = described if own else teacher
-    return {
-        "network": network,
-        "backbone": described.backbone,
-        "taps": zoo.taps_of(described.backbone, described.taps),
-        "size": recipe.data.size,
-        "classes": list(detector.head.classes),
-        "head": HEADS["own" if own else recipe.distill.head],
-        "head_backbone": with_head.backbone,
-        "head_taps": zoo.taps_of(with_head.backbone, with_head.taps),
-        "adapters": detector.adapters is not None,
-        "adapter": recipe.distill.adapter,
-        "teacher": {"backbone": teacher.backbone, "sha256": teacher_sha256} if taught else None,
-        "distillers": recipe.distillers_of(network),
-        "nms": recipe.eval.nms,
-        "nms_topk": recipe.eval.nms_topk,
-        "post_nms": recipe.eval.post_nms,
-    }
-
-
-def _detector(recipe: Recipe, extractor: Any, head: Any, adapters: Adapters | None = None) -> Detector:
-    return join(extractor, head, adapters, recipe.eval.nms, recipe.eval.nms_topk, recipe.eval.post_nms)

@@ -15,7 +15,7 @@ import mxnet as mx
 import numpy as np
 
 from gan_kd.data.dataset import DetectionDataset
-from gan_kd.detectors.ssd.network import Detector
+from gan_kd.detectors.base import Detector
 from gan_kd.evaluation.evaluate import samples
 from gan_kd.report import attention, photos
 from gan_kd.training.board import Picture
@@ -28,13 +28,12 @@ def panels(
     detector: Detector,
     dataset: DetectionDataset,
     detections: Sequence[np.ndarray],
-    size: int,
     context: mx.Context,
 ) -> dict[str, Picture]:
     """Pictures by tag, the same `IMAGES` images at every call: `detections` beside the ground truth, and `attention`.
 
-    network: its name in a run; detections: of every image, as `Evaluation` has them; size: side of the network
-    input, px; context: where the parameters are. Empty where no image can be read.
+    network: its name in a run; detections: of every image, as `Evaluation` has them; context: where the
+    parameters are. Empty where no image can be read.
     """
     chosen = [
         {
@@ -43,7 +42,7 @@ def panels(
             "detections": {network: sample["detections"]},
             "attention": {network: sample["attention"]},
         }
-        for sample in samples(detector, dataset, detections, size, context, IMAGES, every=1)
+        for sample in samples(detector, dataset, detections, context, IMAGES, every=1)
     ]
     drawn = {
         "detections": _drawn(lambda to: photos.draw((photos.TRUTH, network), chosen, dataset.classes, to)),

@@ -13,9 +13,9 @@ import mxnet as mx
 
 from gan_kd.data.check import preflight
 from gan_kd.data.loader import Loader, worker_policy
-from gan_kd.detectors.saved import known_sha256, load_detector, save_detector
-from gan_kd.detectors.ssd.network import Detector
-from gan_kd.detectors.ssd.transform import SSDTrainTransform
+from gan_kd.detectors.base import Detector, Parts
+from gan_kd.detectors.families import family
+from gan_kd.detectors.saved import describe, known_sha256, load_detector, save_detector
 from gan_kd.distill import custom
 from gan_kd.distributed.cluster import here
 from gan_kd.errors import UsageError, all_of
@@ -33,16 +33,16 @@ from gan_kd.system.strict_json import with_nan
 from gan_kd.system.version import commit
 from gan_kd.training import checkpoint, parts
 from gan_kd.training.board import Board
-from gan_kd.training.distillers import build_distillers, comparing_outputs, require_given
+from gan_kd.training.distillers import build_distillers, compared_places, comparing_outputs, require_given
 from gan_kd.training.estimate import check_memory
 from gan_kd.training.folder import RECIPE, open_folder
 from gan_kd.training.last import last_epoch, write_last
 from gan_kd.training.logs import MetricsFile, close_log, log, log_to
 from gan_kd.training.networks import (
     Networks,
+    assemble,
     build_student,
     build_teacher,
-    describe,
     fetch_weights,
     head_in_words,
     require_fitting_head,
@@ -84,9 +84,10 @@ def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path
             f"{recipe.data.root}; lower it with --batch-size"
         )
     require_teacher_file(recipe, data[0].classes, folder)
+    shapes = assemble(recipe, data[0].classes)
     require_given(recipe)
-    require_fitting_head(recipe, data[0].classes, comparing_outputs(recipe))
-    memory = check_memory(recipe, data[0].classes, contexts)
+    require_fitting_head(recipe, shapes, comparing_outputs(recipe))
+    memory = check_memory(recipe, shapes, contexts)
     with (
         _opened(folder, recipe, resume, warmups),
         contextlib.closing(_Run(recipe, folder, contexts, data, stop)) as run,
@@ -170,13 +171,15 @@ class _Run:
         """The networks of a stage on the run's devices: new, or as the checkpoint left them."""
         classes = self.train_set.classes
         if stage.trains == "teacher":
-            networks = Networks(build_teacher(self.recipe, classes))
+            loss = family(self.recipe.detector).detection_loss(self.recipe)
+            networks = Networks(build_teacher(self.recipe, classes), loss)
         else:
             # Not before the stages that train it.
             to_come = list(self.recipe.stages.values())[self.progress.stage :]
             if self.recipe.needs_teacher and all(later.trains != "teacher" for later in to_come):
                 self._require_teacher()
-            networks = build_student(self.recipe, classes, stage.trains, self.teacher)
+            places = compared_places(self.recipe, stage.trains)
+            networks = build_student(self.recipe, classes, stage.trains, self.teacher, places)
             if self.teacher is not None and stage.trains != "baseline":
                 log.info(head_in_words(self.recipe, stage.trains, networks.detector, self.teacher))
         for block in (networks.detector, networks.bridge, networks.teacher, networks.teacher_head):
@@ -187,10 +190,11 @@ class _Run:
                 for part, parameters in parts.trained(networks).items():
                     set_values(parameters, stripped(part, self.arrays))
         self._close_loader()
-        anchors = networks.detector.head.anchors(networks.detector.extractor.sizes)
+        detector = networks.detector
+        parts_ = Parts(detector.extractor, detector.head, detector.sizes)
         self.loader = Loader(
             self.train_set,
-            SSDTrainTransform(self.recipe.data.size, anchors, self.recipe.data.augment),
+            family(self.recipe.detector).train_transform(self.recipe, parts_),
             self.recipe.train.batch_size,
             self.recipe.train.num_workers,
             self.recipe.train.seed,
@@ -264,7 +268,7 @@ class _Run:
         """
         recipe = self.recipe
         result = evaluate(
-            detector, self.val_set, self.contexts, recipe.eval, recipe.data.size, recipe.train.num_workers,
+            detector, self.val_set, self.contexts, recipe.eval, recipe.train.num_workers,
             policy=worker_policy(recipe.train),
         )  # fmt: skip
         log.info("Validation: %s, mAP=%.2f", ", ".join(f"{k}={v:.2f}" for k, v in result.ap.items()), result.map)
@@ -273,7 +277,7 @@ class _Run:
         if self.board is not None and trained is not None:
             from gan_kd.training.panels import panels  # Matplotlib, for a run that asks for pictures only
 
-            pictures = panels(trained, detector, self.val_set, result.detections, recipe.data.size, self.contexts[0])
+            pictures = panels(trained, detector, self.val_set, result.detections, self.contexts[0])
             self.board.show(trained, self.progress.step, pictures)
         return {"map": result.map, "ap": result.ap}
 

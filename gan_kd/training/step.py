@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mxnet as mx
-import numpy as np
 from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
 from gan_kd.data.batch import TrainBatch
-from gan_kd.detectors.ssd.loss import MultiBoxLoss, scale_of
-from gan_kd.distill.base import Distiller, Maps, Outputs, Seen, leaves, norms
+from gan_kd.detectors.base import Detected
+from gan_kd.distill.base import Distiller, Maps, Seen, leaves, norms
 from gan_kd.distill.cosine_attention import similarity
 from gan_kd.distributed.cluster import here
 from gan_kd.errors import UsageError
@@ -32,7 +31,7 @@ class _Taught(NamedTuple):
     #: The compared ones.
     maps: Maps
     #: Of its head, where a distiller needs them.
-    outputs: Outputs | None = None
+    outputs: Any = None
 
 
 class _Student(NamedTuple):
@@ -68,24 +67,23 @@ class Step:
         self.contexts = contexts
         self._bridged = any(distiller.places and not distiller.adapts for distiller in distillers)
         self._extract = on_devices(networks.detector.extractor, sync_bn=sync_bn)
-        self.loss = MultiBoxLoss()
-        self.loss.hybridize(static_alloc=True, static_shape=True)
 
     def __call__(self, batch: TrainBatch, position: Position) -> dict[str, list[NDArray]]:
         """Train on one batch; returns the losses by name, one (1,) array a device that add up to the batch mean.
 
         Over the devices of all workers, that is.
         """
-        images, targets, size = self._split(batch)
+        images, prepared, size = self._split(batch)
         teacher = [self._taught(x) for x in images]
         with autograd.record():
             student = self._student_maps(images)
         logs = self._update_distillers(teacher, student, size, position)
         with autograd.record():
-            outputs = self._outputs([part.through_head for part in student])
-            named = self._ssd_losses(outputs, targets)
+            detected = self.detection([part.through_head for part in student], prepared)
+            named = dict(detected.losses)
             for distiller in self.distillers:
-                _add(named, distiller.shares(self._seen(distiller, teacher, student, outputs), size), distiller, logs)
+                seen = self._seen(distiller, teacher, student, detected.outputs)
+                _add(named, distiller.shares(seen, size), distiller, logs)
             totals = [nd.add_n(*losses) for losses in zip(*named.values())]
         self.optimisation.backward(totals)
         self.optimisation.step(position._replace(warmed=0))  # the student did not warm up
@@ -98,7 +96,7 @@ class Step:
         # Batch statistics as in training, but nothing is recorded, so the student's BatchNorm keeps its own.
         with autograd.train_mode():
             student = self._student_maps(images)
-        return self._update_distillers(teacher, student, _whole(batch)[0], position)
+        return self._update_distillers(teacher, student, _whole(batch), position)
 
     def diagnose(self, batch: TrainBatch) -> dict[str, list[float]]:
         """How the distillers stand beside the detection loss on a batch: lists of one number a compared map, by name.
@@ -109,7 +107,7 @@ class Step:
         what each distiller tells, of the maps that it compares. Waits for the devices; parameters, their gradients and
         BatchNorm's statistics stay.
         """
-        images, targets, size = self._split(batch)
+        images, prepared, size = self._split(batch)
         teacher = [self._taught(x) for x in images]
         with autograd.train_mode():  # as in `warm_up`
             student = self._student_maps(images)
@@ -121,7 +119,7 @@ class Step:
             "maps": [m.shape[-1] for m in student[0].bridged],
             "attention_cosine": [sum(float(part.asscalar()) for part in parts) / size for parts in zip(*cosines)],
             "gradient_detection": self._norms_through_head(
-                through_head, lambda outputs: {"detection": _added(self._ssd_losses(outputs, targets))}
+                through_head, lambda maps: {"detection": _added(self.detection(maps, prepared).losses)}
             )["detection"],
         }
         for distiller in self.distillers:
@@ -142,7 +140,10 @@ class Step:
     def _diagnose_outputs(
         self, distiller: Distiller, teacher: Sequence[_Taught], student: Sequence[_Student], size: int
     ) -> dict[str, list[float]]:
-        def losses_of(outputs: Sequence[Outputs]) -> dict[str, list[NDArray]]:
+        head = self.networks.detector.head
+
+        def losses_of(maps: Sequence[Maps]) -> dict[str, list[NDArray]]:
+            outputs = [head.outputs(part) for part in maps]
             return distiller.shares(self._seen(distiller, teacher, student, outputs), size)
 
         found = self._norms_through_head([part.through_head for part in student], losses_of)
@@ -151,26 +152,28 @@ class Step:
     def _norms_through_head(
         self,
         through_head: Sequence[Maps],
-        losses_of: Callable[[Sequence[Outputs]], dict[str, list[NDArray]]],
+        losses_of: Callable[[Sequence[Maps]], dict[str, list[NDArray]]],
     ) -> dict[str, list[float]]:
-        """Norms of losses on the head's outputs, by name, at the compared ones of the maps that it takes."""
-        inputs = [leaves(maps) for maps in through_head]
+        """Norms of losses behind the head, by name, at the compared maps; nan at one that it does not take."""
+        inputs, taken = [leaves(maps) for maps in through_head], self.networks.detector.extractor.to_head
+        places = [taken.index(index) if index in taken else None for index, _ in self.networks.pairs]
         with autograd.record():
-            losses = losses_of(self._outputs(inputs))
+            losses = losses_of(inputs)
         found = {}
         for name, parts in losses.items():
             slopes = [autograd.grad([loss], maps, retain_graph=True) for loss, maps in zip(parts, inputs)]
-            found[name] = norms([[maps[index] for index, _ in self.networks.pairs] for maps in slopes])
+            each = norms(slopes)
+            found[name] = [math.nan if place is None else each[place] for place in places]
         return found
 
-    def _split(self, batch: TrainBatch) -> tuple[list[NDArray], list[tuple[NDArray, ...]], int]:
-        """Images, and what the SSD loss compares with; one entry a device. And the samples of the whole batch."""
+    def detection(self, maps: Sequence[Maps], prepared: Sequence[Any]) -> Detected:
+        """What the family's loss gives for the maps that the student's head takes."""
+        return self.networks.loss.shares(self.networks.detector.head, maps, prepared)
+
+    def _split(self, batch: TrainBatch) -> tuple[list[NDArray], list[Any], int]:
+        """Images, and what the loss compares with; one entry a device. And the samples of the whole batch."""
         # All copies first: on the CPU each waits until MXNet's queue is empty.
-        images, cls_targets, box_targets = [split(array, self.contexts) for array in (batch.images, *batch.targets)]
-        size, positives = _whole(batch)
-        dtype = batch.targets[0].dtype
-        scales = [nd.array([scale_of(positives)], ctx=context, dtype=dtype) for context in self.contexts]
-        return images, list(zip(cls_targets, box_targets, scales)), size
+        return split(batch.images, self.contexts), self.networks.loss.prepare(batch, self.contexts), _whole(batch)
 
     def _taught(self, images: NDArray) -> _Taught:
         """What the teacher says.
@@ -183,7 +186,7 @@ class Step:
         outputs = None
         if any("outputs" in distiller.needs for distiller in self.distillers):
             assert self.networks.teacher_head is not None
-            outputs = Outputs(*map(full, self.networks.teacher_head(*maps)))
+            outputs = self.networks.teacher_head.outputs([maps[index] for index in self.networks.teacher.to_head])
         return _Taught([full(maps[index]) for _, index in self.networks.pairs], outputs)
 
     def _student_maps(self, images: Sequence[NDArray]) -> list[_Student]:
@@ -191,20 +194,22 @@ class Step:
         return list(map(self._adapted, self._extract([[x] for x in images])))
 
     def _adapted(self, maps: Maps) -> _Student:
-        if self.networks.detector.adapters is not None:
-            maps = self.networks.detector.adapters(*maps)
-        maps = [full(m) for m in maps]
-        compared = [maps[index] for index, _ in self.networks.pairs] if self.distillers else []
+        detector, flat = self.networks.detector, list(maps)
+        taken = [maps[index] for index in detector.extractor.to_head]
+        through_head = [full(m) for m in (taken if detector.adapters is None else detector.adapters(*taken))]
+        for index, adapted in zip(detector.extractor.to_head, through_head):
+            flat[index] = adapted
+        compared = [full(flat[index]) for index, _ in self.networks.pairs] if self.distillers else []
         if self.networks.bridge is None or not self._bridged:
-            return _Student(maps, compared, compared)
-        return _Student(maps, compared, [full(m) for m in self.networks.bridge(*compared)])
+            return _Student(through_head, compared, compared)
+        return _Student(through_head, compared, [full(m) for m in self.networks.bridge(*compared)])
 
     def _seen(
         self,
         distiller: Distiller,
         teacher: Sequence[_Taught],
         student: Sequence[_Student],
-        outputs: Sequence[Outputs] = (),
+        outputs: Sequence[Any] = (),
     ) -> list[Seen]:
         """What a distiller sees of the batch on every device: maps at its places, and what it needs."""
         chosen = self.networks.pairs_at(distiller.places)
@@ -225,14 +230,6 @@ class Step:
         for distiller in self.distillers:
             _add(logs, distiller.update(self._seen(distiller, teacher, student), batch_size, position), distiller)
         return logs
-
-    def _outputs(self, through_head: Sequence[Maps]) -> list[Outputs]:
-        return [Outputs(*map(full, self.networks.detector.head(*maps))) for maps in through_head]
-
-    def _ssd_losses(self, outputs: Sequence[Outputs], targets: Sequence[Sequence[NDArray]]) -> dict[str, list[NDArray]]:
-        """L_conf and L_loc, one entry a device."""
-        conf, loc = zip(*[self.loss(*predictions, *rest) for predictions, rest in zip(outputs, targets)])
-        return {"conf": list(conf), "loc": list(loc)}
 
 
 def _add(
@@ -255,10 +252,9 @@ def _added(named: dict[str, list[NDArray]]) -> list[NDArray]:
     return [nd.add_n(*parts) for parts in zip(*named.values())]
 
 
-def _whole(batch: TrainBatch) -> tuple[int, int]:
-    """Samples and positive anchors of the whole batch, of which each worker has a part."""
-    size, positives = here().total([len(batch.images), np.count_nonzero(batch.targets[0] > 0)])
-    return int(size), int(positives)
+def _whole(batch: TrainBatch) -> int:
+    """Samples of the whole batch, of which each worker has a part."""
+    return int(here().total([len(batch.images)])[0])
 
 
 def _over_workers(name: str, values: list[float]) -> list[float]:

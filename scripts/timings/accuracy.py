@@ -72,7 +72,7 @@ def measure(recipe: Recipe, side: str, epochs: int) -> float:
     for epoch in range(epochs):
         for number, batch in enumerate(batches(epoch)):
             step(batch, Position(epoch * count + number, epochs * count, epochs))
-    return evaluate(detector, val, [mx.cpu()], recipe.eval, recipe.data.size, 0, progress=False).map
+    return evaluate(detector, val, [mx.cpu()], recipe.eval, 0, progress=False).map
 
 
 Batches = Callable[[int], Iterator[TrainBatch]]  # of an epoch

@@ -175,7 +175,7 @@ def _ours(net: Any, root: Path, split: str, images: int) -> dict[str, float]:
     settings = Eval(batch_size=BATCH)
 
     start = time.perf_counter()
-    result = evaluate(detector, dataset, [mx.cpu()], settings, SIZE, WORKERS, progress=False)
+    result = evaluate(detector, dataset, [mx.cpu()], settings, WORKERS, progress=False)
     seconds = time.perf_counter() - start
 
     start = time.perf_counter()

@@ -21,8 +21,10 @@ from gluoncv.model_zoo.ssd import SSD
 from mxnet import autograd, gluon, nd
 
 from gan_kd.data.batch import TrainBatch
+from gan_kd.detectors.base import Detector
 from gan_kd.detectors.ssd import zoo
-from gan_kd.detectors.ssd.network import Detector, join, split
+from gan_kd.detectors.ssd.loss import SSDLoss
+from gan_kd.detectors.ssd.network import join, split
 from gan_kd.gluon.optim import Optimisation
 from gan_kd.recipe import Optimizer, Schedule
 from gan_kd.system.timing import Result, in_turn, ratios
@@ -124,7 +126,7 @@ def copied(detector: Detector, backbone: str, size: int) -> Detector:
 
 def our_step(detector: Detector, batch: TrainBatch) -> Callable[[], dict[str, list[nd.NDArray]]]:
     """A stage's step without distillers; gives the losses when its work is done."""
-    networks = Networks(detector)
+    networks = Networks(detector, SSDLoss())
     networks.hybridize()
     step = Step(networks, [], Optimisation(networks.parameters(), SGD, Schedule(), [CPU]), [CPU])
 
@@ -165,7 +167,7 @@ def script_step(net: SSD, batch: TrainBatch) -> Callable[[], float]:
 
 def our_forward(detector: Detector, batch: TrainBatch) -> Callable[[], list[nd.NDArray]]:
     """Scores and offsets of the batch, BatchNorm by its running statistics."""
-    networks = Networks(detector)
+    networks = Networks(detector, SSDLoss())
     networks.hybridize()
     images = nd.array(batch.images)
 

@@ -86,7 +86,7 @@ def _samples(steps: int, every: int) -> dict[str, list[int]]:
                     found["step"].append(number)
                     found["bytes"].append(resident())
                 if number % EVALUATED == 0:
-                    evaluate(networks.detector, few, contexts, Eval(batch_size=BATCH), SIZE, WORKERS, progress=False)
+                    evaluate(networks.detector, few, contexts, Eval(batch_size=BATCH), WORKERS, progress=False)
                     networks.hybridize()
     return found
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import mxnet as mx
 import pytest
 
-from gan_kd.detectors.saved import build_detector, save_detector
+from gan_kd.detectors.saved import save_detector
+from tests.rig import build_detector
 
 CLASSES = ["circle", "square", "star", "triangle"]
 

@@ -8,11 +8,14 @@ import pytest
 from mxnet import autograd
 
 from gan_kd.detectors.adapters import Adapters, pair_maps, require_equal_sizes
+from gan_kd.detectors.base import Level
 from gan_kd.errors import UsageError
 
 
-def network(channels, sizes):
-    return SimpleNamespace(channels=channels, sizes=sizes)
+def network(channels, sizes, side=512):
+    """Maps of these sides of an input."""
+    levels = [Level("neck", *each) for each in zip(channels, (side / size for size in sizes), sizes)]
+    return SimpleNamespace(levels=levels, to_head=list(range(len(levels))))
 
 
 RESNET = network([1024, 2048, 512, 512, 256, 256], [32, 16, 8, 4, 2, 1])
@@ -37,13 +40,24 @@ def test_maps_are_paired_by_size_and_in_order(student, teacher, pairs):
     assert pair_maps(student, teacher) == pairs
 
 
+def test_maps_are_paired_within_their_places():
+    """A pyramid's first level has the stride of a backbone's map."""
+    levels = [Level("backbone", 64, 8), Level("backbone", 128, 16), Level("neck", 32, 8), Level("neck", 32, 16)]
+    pyramid = SimpleNamespace(levels=levels, to_head=[2, 3])
+    assert pair_maps(pyramid, pyramid) == [(2, 2), (3, 3)]
+    assert pair_maps(pyramid, pyramid, ("backbone", "neck")) == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    assert pair_maps(pyramid, network([512], [64]), ("backbone", "neck")) == [(2, 0)]
+    with pytest.raises(UsageError, match="student 64 of stride 8, .*; teacher 512x64x64$"):
+        pair_maps(pyramid, network([512], [64]), ("backbone",))
+
+
 def test_nothing_to_pair_prints_both_shape_lists():
     with pytest.raises(UsageError, match="student 8x7x7, 16x3x3; teacher 4x6x6$"):
         pair_maps(network([8, 16], [7, 3]), network([4], [6]))
 
 
 def test_the_teachers_head_wants_equal_sizes_and_no_equal_channels():
-    require_equal_sizes(network([1, 2, 3, 4, 5, 6], RESNET.sizes), RESNET)
+    require_equal_sizes(network([1, 2, 3, 4, 5, 6], [32, 16, 8, 4, 2, 1]), RESNET)
     with pytest.raises(UsageError, match="distill.head: own.: student 1024x32x32, .*; teacher 512x64x64, .*256x1x1$"):
         require_equal_sizes(RESNET, VGG_512)
 

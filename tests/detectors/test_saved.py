@@ -11,11 +11,12 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gan_kd.detectors.saved import build_detector, known_sha256, load_detector, save_detector, teacher_of
+from gan_kd.detectors.saved import known_sha256, load_detector, save_detector, teacher_of
 from gan_kd.detectors.ssd import zoo
 from gan_kd.errors import RunError, UsageError
 from gan_kd.recipe import Eval, from_dict, recipe_hash
 from gan_kd.system.files import sha256
+from tests.rig import build_detector
 
 SIZE = 128
 CLASSES = ["circle", "square"]
@@ -38,6 +39,7 @@ def meta(network):
     with_head = network == "distilled"
     return {
         "network": network,
+        "detector": "ssd",
         "backbone": backbone,
         "size": SIZE,
         "classes": CLASSES,
@@ -355,3 +357,33 @@ def test_a_full_disk_leaves_the_old_files(detectors, saved, small_disk):
     with pytest.raises(RunError, match="cannot (save|write)"):
         save_detector(detectors["teacher"], saved, meta("teacher"))
     assert {file: file.read_bytes() for file in saved.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("channels", [True, False], ids=["its channels in the file", "an older file"])
+def test_a_student_is_loaded_without_its_teacher(detectors, tmp_path, monkeypatch, channels):
+    """The head is built for the levels that the file states; one without them costs the teacher's shapes."""
+    path = tmp_path / "best.params"
+    about = {**meta("distilled"), **({"head_channels": [256, 512, 512, 512, 256, 256]} if channels else {})}
+    save_detector(detectors["distilled"], path, about)
+    made = []
+    for name in ("build", "assemble"):
+        original = getattr(zoo, name)
+        monkeypatch.setattr(zoo, name, lambda *a, _f=original, **k: made.append(a[0]) or _f(*a, **k))
+    detector, _ = load_detector(path)
+    assert ("mobilenet0.5" in made) is not channels and "mobilenet0.25" in made
+    np.testing.assert_array_equal(detections(detector), detections(detectors["distilled"]))
+
+
+@pytest.mark.parametrize("channels", [[256], [256, 512, 512, 512, 256, -1], "many", [256, 512, 512, 512, 256, 1e9]])
+def test_channels_that_cannot_be_a_heads_are_refused(detectors, tmp_path, channels):
+    path = tmp_path / "best.params"
+    save_detector(detectors["distilled"], path, {**meta("distilled"), "head_channels": channels})
+    with pytest.raises(UsageError, match=r"does not describe a network .head_channels is"):
+        load_detector(path)
+
+
+def test_a_family_that_is_not_here_is_refused(saved, tmp_path):
+    about = {**meta("baseline"), "detector": "yolo9"}
+    save_detector(load_detector(saved)[0], tmp_path / "other.params", about)
+    with pytest.raises(UsageError, match="does not describe a network .detector is 'yolo9'."):
+        load_detector(tmp_path / "other.params")

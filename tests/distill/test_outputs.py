@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gan_kd.distill.base import Outputs, Seen
+from gan_kd.detectors.ssd.head import Outputs
+from gan_kd.distill.base import Seen
 from gan_kd.distill.outputs import OutputImitation
 from gan_kd.recipe import OutputImitation as Config
 from tests.rig import compared

@@ -14,11 +14,12 @@ import pytest
 from gan_kd.data.dataset import DetectionDataset, open_split
 from gan_kd.data.pixels import ValTransform
 from gan_kd.data.sizes import Square
-from gan_kd.detectors.saved import build_detector, save_detector
+from gan_kd.detectors.saved import save_detector
 from gan_kd.errors import RunError, UsageError
 from gan_kd.evaluation.evaluate import Evaluation, count, evaluate, evaluate_params, further, measure_speed
 from gan_kd.recipe import Eval, from_dict
 from gan_kd.training.panels import IMAGES, panels
+from tests.rig import build_detector
 
 SIZE = 128
 CLASSES = ["cat", "dog"]
@@ -86,7 +87,7 @@ CPU = mx.cpu()
 def run(detector, dataset, contexts=(CPU,), workers=0, **config):
     detector.collect_params().reset_ctx(list(contexts))
     try:
-        return evaluate(detector, dataset, contexts, Eval(**config), SIZE, workers, progress=False)
+        return evaluate(detector, dataset, contexts, Eval(**config), workers, progress=False)
     finally:
         detector.collect_params().reset_ctx([CPU])
 
@@ -208,9 +209,9 @@ def test_boxes_that_are_not_finite_are_refused(dataset):
 
 def test_speed_is_in_images_a_second(detector):
     # Twice the pixels in each direction take longer; the absolute number is the machine's.
-    assert measure_speed(detector, SIZE, 4, passes=3) > 0
+    assert measure_speed(detector, 4, passes=3) > 0
     large = build_detector("mobilenet0.25", 4 * SIZE, CLASSES)
-    assert measure_speed(large, 4 * SIZE, 4, passes=3) < measure_speed(detector, SIZE, 4, passes=3)
+    assert measure_speed(large, 4, passes=3) < measure_speed(detector, 4, passes=3)
 
 
 META = {

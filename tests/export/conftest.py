@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from gan_kd.data import demo
-from gan_kd.detectors.saved import build_detector, load_detector, save_detector
+from gan_kd.data.sizes import Square
+from gan_kd.detectors.saved import load_detector, save_detector
 from gan_kd.export import sources
 from gan_kd.export.run import export
+from tests.rig import build_detector
 
 CLASSES = ["circle", "square", "star", "triangle"]
 
@@ -51,7 +53,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def pixels(folder) -> np.ndarray:
-    return sources.pixels(sources.opened([folder]), 12, 128)
+    return sources.pixels(sources.opened([folder]), 12, Square(128))
 
 
 @pytest.fixture(scope="package")

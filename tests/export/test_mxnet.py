@@ -9,9 +9,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gan_kd.detectors.saved import build_detector
 from gan_kd.errors import RunError
 from gan_kd.export import mxnet as symbol
+from tests.rig import build_detector
 
 
 def test_plain_mxnet_gives_the_same_detections(exported, detector, pixels, tmp_path):

@@ -9,13 +9,14 @@ import numpy as np
 import onnx
 import pytest
 
-from gan_kd.detectors.saved import build_detector, load_detector
+from gan_kd.detectors.saved import load_detector
 from gan_kd.detectors.ssd.network import join
 from gan_kd.errors import RunError
 from gan_kd.export import onnx as files
 from gan_kd.export.compare import BOUNDS, Bounds, difference, require_alike
 from gan_kd.export.run import export
 from gan_kd.recipe import Eval
+from tests.rig import build_detector
 
 CLASSES = ["circle", "square"]
 

@@ -60,7 +60,7 @@ def test_the_page_has_every_form(exported):
 def test_map_is_that_of_the_evaluation(params, detector, tmp_path):
     few = recipe(tmp_path / "drawn")
     record = export(params, tmp_path / "out", ["onnx"], recipe=few, rounds=1)
-    expected = evaluate(detector, open_split(few.data, "val"), [mx.cpu()], few.eval, 128, 0).map
+    expected = evaluate(detector, open_split(few.data, "val"), [mx.cpu()], few.eval, 0).map
     assert record["forms"][0]["map"] == expected
     assert record["forms"][1]["map"] == pytest.approx(expected, abs=1e-3)
     assert record["forms"][2]["map"] is None

@@ -11,12 +11,13 @@ from gan_kd import compat  # noqa: F401  before MXNet
 
 import mxnet as mx  # isort: skip
 
-from gan_kd.detectors.saved import build_detector, load_detector, save_detector
+from gan_kd.detectors.saved import load_detector, save_detector
 from gan_kd.errors import UsageError
 from gan_kd.gluon import weights
 from gan_kd.training import checkpoint as checkpoints
 from gan_kd.training.stage import Progress
 from tests.fuzz.site import SHARED, Site, written
+from tests.rig import build_detector
 
 ARRAY = 24  # where the first array begins
 

@@ -13,7 +13,7 @@ import yaml
 
 from gan_kd import recipe as recipes
 from gan_kd.errors import UsageError
-from gan_kd.recipe import Recipe, backbones, load, recipe_hash, schema, to_yaml, uncounted
+from gan_kd.recipe import Recipe, backbones, load, recipe_hash, schema, ssd, to_yaml, uncounted
 from gan_kd.recipe.load import SHIPPED
 from gan_kd.report.published import TABLES
 from gan_kd.study.load import load as load_study
@@ -108,8 +108,8 @@ def test_backbones_and_zoo_weights_are_those_of_the_libraries() -> None:
 
     from gan_kd.detectors.ssd import zoo  # imports mxnet
 
-    assert {*schema.FIRST_STRIDE, *backbones.BY_STRIDE} == set(zoo.backbones())
-    known = {f"ssd_{px}_{backbone}_{data}" for data, pairs in schema.ZOO_WEIGHTS.items() for px, backbone in pairs}
+    assert {*ssd.FIRST_STRIDE, *backbones.BY_STRIDE} == set(zoo.backbones())
+    known = {f"ssd_{px}_{backbone}_{data}" for data, pairs in ssd.ZOO_WEIGHTS.items() for px, backbone in pairs}
     assert known == {name for name in model_store._model_sha1 if name.startswith("ssd_") and "int8" not in name}
 
 

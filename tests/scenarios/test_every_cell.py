@@ -16,14 +16,15 @@ from mxnet.gluon import Block
 
 from gan_kd.data.batch import TrainBatch
 from gan_kd.data.dataset import class_names
-from gan_kd.detectors.saved import save_detector
-from gan_kd.detectors.ssd.network import Detector
+from gan_kd.detectors.base import Detector
+from gan_kd.detectors.saved import describe, save_detector
+from gan_kd.detectors.ssd.loss import SSDLoss
 from gan_kd.detectors.ssd.transform import SSDTrainTransform
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.gluon.optim import Optimisation, Position
 from gan_kd.recipe import Recipe, load, names
 from gan_kd.training.distillers import build_distillers
-from gan_kd.training.networks import Networks, build_student, build_teacher, describe, head_in_words
+from gan_kd.training.networks import Networks, build_student, build_teacher, head_in_words
 from gan_kd.training.step import Step
 
 CPU = [mx.cpu(0)]
@@ -139,7 +140,7 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Detect
     def teacher(name: str) -> Detector:
         recipe = unpublished(name)
         classes = class_names(recipe.data)
-        networks = Networks(build_teacher(recipe, classes))
+        networks = Networks(build_teacher(recipe, classes), SSDLoss())
         one_step(recipe, "teacher", networks)
         path = folder / name / "best.params"
         save_detector(networks.detector, path, describe(recipe, "teacher", networks.detector))

@@ -18,10 +18,10 @@ from pycocotools.cocoeval import COCOeval
 
 from gan_kd.commands.evaluate import main
 from gan_kd.data.dataset import class_names
-from gan_kd.detectors.saved import load_detector, save_detector
+from gan_kd.detectors.saved import describe, load_detector, save_detector
 from gan_kd.errors import UserError
 from gan_kd.recipe import load
-from gan_kd.training.networks import build_student, describe
+from gan_kd.training.networks import build_student
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 128

@@ -11,9 +11,10 @@ import mxnet as mx
 import pytest
 
 from gan_kd.commands.evaluate import main
-from gan_kd.detectors.saved import build_detector, save_detector
+from gan_kd.detectors.saved import save_detector
 from gan_kd.errors import UserError
 from gan_kd.recipe import from_dict, to_yaml
+from tests.rig import build_detector
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/eval_voc.py"
 SIZE = 128

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gan_kd.detectors.saved import save_detector
+from gan_kd.detectors.saved import describe, save_detector
 from gan_kd.recipe import load
-from gan_kd.training.networks import build_teacher, describe
+from gan_kd.training.networks import build_teacher
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [

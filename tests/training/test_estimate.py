@@ -12,6 +12,7 @@ from gan_kd.recipe import load
 from gan_kd.system.memory import free_memory
 from gan_kd.system.stop import StopSignal
 from gan_kd.training import estimate as memory
+from gan_kd.training.networks import assemble
 from tests.training import test_run
 
 CLASSES = ["cat", "cow", "dog"]
@@ -20,7 +21,7 @@ METHOD = ["distill.head=inherit", "stages.adversarial.distillers=[gan]"]
 
 def largest(*overrides):
     of = load("demo", [*METHOD, "distill.gan.width=64", "train.batch_size=16", *overrides])
-    found = [stage(of.train.batch_size).main_memory() for stage in memory.estimates(of, CLASSES)]
+    found = [stage(of.train.batch_size).main_memory() for stage in memory.estimates(of, assemble(of, CLASSES))]
     return max(found, key=lambda parts: sum(parts.values()))
 
 
@@ -41,7 +42,7 @@ def test_a_recipe_that_cannot_fit_is_refused_in_one_sentence(monkeypatch):
     of = load("demo", [*METHOD, "data.size=512", "train.batch_size=64", "distill.gan.width=512"])
     monkeypatch.setattr(memory, "free_memory", lambda: 6.2e9)
     with pytest.raises(UsageError) as caught:
-        memory.check_memory(of, CLASSES, [mx.cpu()])
+        memory.check_memory(of, assemble(of, CLASSES), [mx.cpu()])
     said = str(caught.value)
     assert said.startswith("stage adversarial takes about this of main memory: teacher ") and "\n" not in said
     for part in (
@@ -54,7 +55,7 @@ def test_a_recipe_that_cannot_fit_is_refused_in_one_sentence(monkeypatch):
         assert part in said, said
     monkeypatch.setattr(memory, "free_memory", lambda: 1e8)
     with pytest.raises(UsageError, match="lower --batch-size, eval.batch_size, data.size or distill.gan.width"):
-        memory.check_memory(of, CLASSES, [mx.cpu()])
+        memory.check_memory(of, assemble(of, CLASSES), [mx.cpu()])
 
 
 def test_a_run_that_cannot_fit_leaves_no_folder(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,18 @@ import pytest
 import yaml
 from gluoncv.data import COCODetection
 
-from gan_kd.detectors.saved import load_detector, save_detector
+from gan_kd.detectors.base import Detector
+from gan_kd.detectors.saved import describe, load_detector, save_detector
 from gan_kd.detectors.ssd import zoo
-from gan_kd.detectors.ssd.network import Detector, split
+from gan_kd.detectors.ssd.network import split
 from gan_kd.errors import UsageError
 from gan_kd.export.run import export
 from gan_kd.recipe import Data, Distill, Recipe, Stage, Student, Teacher
 from gan_kd.training import estimate as memory
 from gan_kd.training.networks import (
+    assemble,
     build_student,
     build_teacher,
-    describe,
     head_in_words,
     require_fitting_head,
     warn_of_inheritance,
@@ -109,14 +111,22 @@ def test_an_unknown_head_in_a_description_is_refused(students: dict[str, Detecto
         load_detector(tmp_path / "best.params")
 
 
+def estimates(of: Recipe) -> list[Callable[[int], memory.Estimate]]:
+    return memory.estimates(of, assemble(of, CLASSES))
+
+
+def require_fitting(of: Recipe, classes: Sequence[str] = CLASSES) -> None:
+    require_fitting_head(of, assemble(of, classes))
+
+
 def test_an_untrained_head_takes_the_memory_of_an_inherited_one() -> None:
-    lent, drawn = ([stage(16) for stage in memory.estimates(recipe(head), CLASSES)] for head in HEADS)
+    lent, drawn = ([stage(16) for stage in estimates(recipe(head))] for head in HEADS)
     assert lent == drawn
 
 
 def test_a_lent_head_counts_in_the_memory_instead_of_the_students_own() -> None:
     """In its weights, that is: at equal anchors the predictions of both are as large."""
-    own, lent = (memory.estimates(wide(head), CLASSES)[-1](16).device for head in ("own", "inherit"))
+    own, lent = (estimates(wide(head))[-1](16).device for head in ("own", "inherit"))
     student, teacher = (split(zoo.assemble(name, SIZE, list(CLASSES)))[1] for name in ("mobilenet0.25", "mobilenet1.0"))
     heavier = memory._weights(teacher) - memory._weights(student)
     assert heavier > 0 and lent["student"] - own["student"] == pytest.approx((3 + 1) * heavier)  # SGD with momentum
@@ -154,37 +164,39 @@ def test_only_a_backbone_from_random_weights_is_warned_of() -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_other_maps_are_refused_before_any_training(head: str) -> None:
-    require_fitting_head(recipe(head), CLASSES)
+    require_fitting(recipe(head))
     three = ["relu10_fwd", "relu22_fwd", "relu26_fwd"]
     with pytest.raises(UsageError, match="own head .distill.head: own.: student .*; teacher "):
-        require_fitting_head(recipe(head, taps=three), CLASSES)
-    require_fitting_head(recipe("own", "distilled", taps=three), CLASSES)
-    require_fitting_head(recipe(head, "baseline", taps=three), CLASSES)
+        require_fitting(recipe(head, taps=three), CLASSES)
+    require_fitting_head(
+        recipe("own", "distilled", taps=three), assemble(recipe("own", "distilled", taps=three), CLASSES)
+    )
+    require_fitting(recipe(head, "baseline", taps=three), CLASSES)
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_other_anchors_are_refused_before_any_training(head: str) -> None:
     """As of the zoo's SSD on ResNet50, which has others for COCO's classes only."""
     of = dataclasses.replace(recipe(head), teacher=Teacher("resnet50_v1", "random"))
-    require_fitting_head(of, CLASSES)
+    require_fitting(of, CLASSES)
     with pytest.raises(UsageError, match=f"distill.head {head}: the head of the teacher .resnet50_v1. has other anch"):
-        require_fitting_head(of, COCODetection.CLASSES)
+        require_fitting(of, COCODetection.CLASSES)
 
 
 def test_outputs_at_other_anchors_are_refused_before_any_training() -> None:
     """Also where the student keeps its own head: predictions are compared anchor by anchor."""
     of = recipe("own", "distilled")
     of.stages["only"] = Stage("distilled", 1, distillers=["outputs"])
-    require_fitting_head(of, CLASSES)
+    require_fitting(of, CLASSES)
     wide = dataclasses.replace(of, teacher=Teacher("resnet50_v1", "random"))
-    require_fitting_head(wide, CLASSES)
+    require_fitting(wide, CLASSES)
     with pytest.raises(UsageError, match="the distiller outputs compares predictions anchor by anchor: the head of"):
-        require_fitting_head(wide, COCODetection.CLASSES)
+        require_fitting(wide, COCODetection.CLASSES)
     three = dataclasses.replace(
         of, student=Student("mobilenet0.25", "random", ["relu10_fwd", "relu22_fwd", "relu26_fwd"])
     )
     with pytest.raises(UsageError, match="has other anchors .* take one that compares maps"):
-        require_fitting_head(three, CLASSES)
+        require_fitting(three, CLASSES)
 
 
 def command(*arguments: str | Path) -> str:

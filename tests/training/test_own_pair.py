@@ -6,14 +6,14 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from gan_kd.detectors.saved import load_detector, save_detector
+from gan_kd.detectors.saved import describe, load_detector, save_detector
 from gan_kd.distill import custom
 from gan_kd.errors import UsageError
 from gan_kd.gluon.optim import Optimisation
 from gan_kd.recipe import Data, Distill, Gan, Recipe, Stage, Student, Teacher
 from gan_kd.training.distillers import build_distillers
 from gan_kd.training.folder import open_folder
-from gan_kd.training.networks import build_student, build_teacher, describe
+from gan_kd.training.networks import build_student, build_teacher
 from gan_kd.training.step import Step
 from tests.distill import own_methods
 from tests.training import test_run

@@ -11,7 +11,7 @@ import pytest
 
 from gan_kd.data.check import preflight
 from gan_kd.data.dataset import DetectionDataset
-from gan_kd.detectors.saved import build_detector, save_detector
+from gan_kd.detectors.saved import save_detector
 from gan_kd.errors import RunError, UsageError
 from gan_kd.gluon.optim import Optimisation
 from gan_kd.recipe import from_dict, to_yaml
@@ -20,6 +20,7 @@ from gan_kd.training import checkpoint
 from gan_kd.training.last import last_epoch
 from gan_kd.training.networks import require_teacher_file
 from gan_kd.training.run import _Run
+from tests.rig import build_detector
 from tests.training.datasets import Deadly, Interrupting
 
 SIZE = 64

@@ -6,7 +6,8 @@ import pytest
 from mxnet import autograd
 
 from gan_kd.data.batch import TrainBatch
-from gan_kd.distill.base import Distiller, Outputs, Seen
+from gan_kd.detectors.ssd.head import Outputs
+from gan_kd.distill.base import Distiller, Seen
 from gan_kd.distill.cosine_attention import attention
 from gan_kd.errors import UsageError
 from gan_kd.gluon.optim import Optimisation, Position
@@ -309,7 +310,7 @@ def test_diagnosis_against_the_definitions():
         m.attach_grad()
     with autograd.record():
         scale = mx.nd.array([1 / (whole.targets[0] > 0).sum()])
-        conf, loc = step.loss(*detector.head(*student), *map(mx.nd.array, whole.targets), scale)
+        conf, loc = step.networks.loss.loss(*detector.head(*student), *map(mx.nd.array, whole.targets), scale)
         total = conf + loc
     total.backward()
     assert found["gradient_detection"] == pytest.approx([np.linalg.norm(m.grad.asnumpy()) for m in student], rel=1e-3)

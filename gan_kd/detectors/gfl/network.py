@@ -16,7 +16,7 @@ from mxnet.gluon import HybridBlock, nn
 
 from gan_kd.detectors.gfl.layers import GroupNorm, Scale
 from gan_kd.detectors.gfl.priors import STRIDES
-from gan_kd.detectors.ssd.zoo import weights_file
+from gan_kd.detectors.store import weights_file
 from gan_kd.errors import UsageError
 from gan_kd.gluon import weights
 from gan_kd.recipe.convert import nearest

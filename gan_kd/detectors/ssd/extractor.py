@@ -5,43 +5,23 @@ from __future__ import annotations
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from gan_kd.detectors.base import Level
+from gan_kd.detectors.base import Extractor, Level
 
 Shape = tuple[int, ...]
 
 
-class Extractor(HybridBlock):
+class SSDExtractor(Extractor):
     """Image (N,3,size,size) float32 -> list of feature maps (N,channels[i],sizes[i],sizes[i]) float32.
 
     features: the `features` block of a GluonCV SSD; its parameters are shared, not copied.
-    size: side of the input in px. All that follows is known before the first batch.
-
-    channels: channels of each map.
-    sizes: side of each map in cells; maps are square.
-    strides: px of the input that a cell stands for, size / side.
+    size: side of the input in px. All levels are neck: the head takes the tapped maps of the backbone as well.
     """
 
     def __init__(self, features: HybridBlock, size: int) -> None:
-        super().__init__()
+        maps = infer_shapes(features, size)[1]
+        super().__init__([Level("neck", channels, size / side, side) for _, channels, _, side in maps])
         self.features = features
         self.size = size
-        maps = infer_shapes(features, size)[1]
-        self.channels = [channels for _, channels, _, _ in maps]
-        self.sizes = [side for _, _, side, _ in maps]
-        self.strides = [size / side for side in self.sizes]
-
-    @property
-    def levels(self) -> list[Level]:
-        """What is known of each map; all are the neck's, since the head takes all of them."""
-        return [Level("neck", *one) for one in zip(self.channels, self.strides, self.sizes)]
-
-    def freeze(self) -> None:
-        """Ends the gradients of its parameters.
-
-        BatchNorm statistics are no gradients: they stay as they are only while it runs outside
-        `autograd.record`.
-        """
-        self.collect_params().setattr("grad_req", "null")
 
     def hybrid_forward(self, F, x):  # type: ignore[no-untyped-def]
         return self.features(x)

@@ -7,14 +7,27 @@ graph of the mode that it ran first. Here head and decoder are separate blocks, 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import mxnet as mx
 import numpy as np
 from gluoncv.nn.predictor import ConvPredictor
 from mxnet.gluon import Constant, HybridBlock, Parameter, nn
+from mxnet.ndarray import NDArray
+
+from gan_kd.detectors.base import Decoder, Head, Maps
+from gan_kd.detectors.suppression import Suppression
+from gan_kd.gluon.contexts import full
 
 
-class SSDHead(HybridBlock):
+class Outputs(NamedTuple):
+    """Predictions on one device: logits (n, A, classes + 1), class 0 the background, and box offsets (n, A, 4)."""
+
+    classes: NDArray
+    boxes: NDArray
+
+
+class SSDHead(Head):
     """Maps (N,C_i,S_i,S_i) -> cls_preds (N,A,classes+1) logits, box_preds (N,A,4) offsets, all float32.
 
     Class 0 is the background. Anchors, A of them, are ordered by map, then by row, then by cell. The blocks
@@ -52,6 +65,10 @@ class SSDHead(HybridBlock):
         anchors = {f"anchor_generators.{i}.anchors": anchors for i, anchors in enumerate(self.allocated)}
         return {**self._collect_params_with_prefix(), **anchors}
 
+    def outputs(self, maps: Maps) -> Outputs:
+        """cls_preds and box_preds."""
+        return Outputs(*map(full, self(*maps)))
+
     def hybrid_forward(self, F, *maps):  # type: ignore[no-untyped-def]
         def rows(predictors, width):  # type: ignore[no-untyped-def]
             flat = [F.flatten(F.transpose(predict(x), (0, 2, 3, 1))) for predict, x in zip(predictors, maps)]
@@ -60,24 +77,16 @@ class SSDHead(HybridBlock):
         return rows(self.class_predictors, len(self.classes) + 1), rows(self.box_predictors, 4)
 
 
-class SSDDecoder(HybridBlock):
-    """cls_preds, box_preds of a head -> ids (N,K,1), scores (N,K,1), boxes (N,K,4), corners in input px.
+class SSDCandidates(HybridBlock):
+    """cls_preds, box_preds of a head -> scores (N,A,classes) without background, boxes (N,A,4), corners in input px.
 
-    Rows are ordered by score after non-maximum suppression within each class; what is not used is -1.
-    Bit-equal to the detections of GluonCV's SSD, but where the scores ranked nms_topk and next are equal.
-
-    sizes: sides of the maps. nms: overlap in (0,1) above which the weaker of two boxes falls; nms_topk:
-    boxes that take part (-1: all); post_nms: K.
+    sizes: sides of the maps.
     """
 
-    def __init__(
-        self, head: SSDHead, sizes: Sequence[int], nms: float = 0.45, nms_topk: int = 400, post_nms: int = 100
-    ) -> None:
+    def __init__(self, head: SSDHead, sizes: Sequence[int]) -> None:
         super().__init__()
         anchors = head.anchors(sizes)
-        self.count, self.candidates = len(anchors), len(anchors) * len(head.classes)
-        self.nms = {"overlap_thresh": nms, "topk": nms_topk, "valid_thresh": 0.01}
-        self.post_nms = post_nms
+        self.count = len(anchors)
         with self.name_scope():
             self.anchors = self.params.get_constant("anchors", anchors[None])
             self.anchors.initialize(ctx=head.contexts)
@@ -85,29 +94,35 @@ class SSDDecoder(HybridBlock):
 
     def hybrid_forward(self, F, cls_preds, box_preds, anchors):  # type: ignore[no-untyped-def]
         boxes = self.box_decoder(box_preds, anchors)
-        scores = F.softmax(cls_preds, axis=-1).slice_axis(axis=-1, begin=1, end=None)
-        # Candidate c * A + a is anchor a as class c. Those that take part are taken out first: suppression would
-        # copy and sort rows of all. They stay in the order of candidates, which decides between equal scores.
-        scores = F.flatten(F.transpose(scores, (0, 2, 1)))
-        scores = F.where(scores > self.nms["valid_thresh"], scores, F.zeros_like(scores))  # nan cannot be sorted
-        wanted = max(self.nms["topk"], self.post_nms)
-        if self.nms["topk"] > 0 and wanted < self.candidates:
-            chosen = F.sort(F.topk(scores, k=wanted, dtype="int32"), axis=1)
-        else:
-            all_ = F.cast(F.contrib.arange_like(scores, axis=1), "int32")
-            chosen = F.broadcast_like(all_.expand_dims(0), scores)
-        image = F.cast(F.contrib.arange_like(chosen, axis=0), "int32")
-        image = F.broadcast_like(image.expand_dims(1), chosen)
-        anchor = chosen % self.count
-        rows = F.concat(
-            (F.cast(chosen - anchor, "float32") / self.count).expand_dims(2),
-            F.gather_nd(scores, F.stack(image, chosen)).expand_dims(2),
-            F.gather_nd(boxes, F.stack(image, anchor)),
-            dim=2,
-        )
-        rows = F.contrib.box_nms(rows, id_index=0, score_index=1, coord_start=2, **self.nms)
-        rows = rows.slice_axis(axis=1, begin=0, end=self.post_nms)
-        return tuple(rows.slice_axis(axis=2, begin=i, end=j) for i, j in ((0, 1), (1, 2), (2, 6)))
+        return F.softmax(cls_preds, axis=-1).slice_axis(axis=-1, begin=1, end=None), boxes
+
+    def to_onnx(self, nodes: Any) -> tuple[str, str]:
+        """The same as ONNX nodes behind those of cls_preds and box_preds, as `gan_kd.export.onnx.Nodes` adds them."""
+        cls_preds, box_preds = nodes.found
+        anchors = self.anchors.data(mx.cpu()).asnumpy()
+        stds = self.box_decoder._stds
+        place, side = anchors[..., :2], anchors[..., 2:]
+        scores = nodes.slice(nodes.add("Softmax", cls_preds, axis=-1), 1, np.iinfo(np.int64).max)
+        shift = nodes.add("Mul", nodes.slice(box_preds, 0, 2), nodes.constant(side * stds[:2], np.float32))
+        centre = nodes.add("Add", shift, nodes.constant(place, np.float32))
+        growth = nodes.add("Exp", nodes.add("Mul", nodes.slice(box_preds, 2, 4), nodes.constant(stds[2:], np.float32)))
+        half = nodes.add("Mul", growth, nodes.constant(side / 2, np.float32))
+        return scores, nodes.add("Concat", nodes.add("Sub", centre, half), nodes.add("Add", centre, half), axis=2)
+
+
+class SSDDecoder(Decoder):
+    """cls_preds, box_preds of a head -> ids (N,K,1), scores (N,K,1), boxes (N,K,4), corners in input px.
+
+    Bit-equal to the detections of GluonCV's SSD, but where the scores ranked nms_topk and next are equal.
+
+    sizes: sides of the maps. nms, nms_topk, post_nms: as in Suppression.
+    """
+
+    def __init__(
+        self, head: SSDHead, sizes: Sequence[int], nms: float = 0.45, nms_topk: int = 400, post_nms: int = 100
+    ) -> None:
+        candidates = SSDCandidates(head, sizes)
+        super().__init__(candidates, Suppression(candidates.count, len(head.classes), nms, nms_topk, post_nms))
 
 
 def new_head(head: SSDHead) -> SSDHead:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import mxnet as mx
 import numpy as np
+from mxnet import nd
 from mxnet.gluon import HybridBlock
+from mxnet.ndarray import NDArray
+
+from gan_kd.data.batch import TrainBatch
+from gan_kd.detectors.base import Detected, Maps
+from gan_kd.detectors.ssd.head import SSDHead
+from gan_kd.distributed.cluster import here
+from gan_kd.gluon.contexts import split
 
 #: Hard negatives kept for each positive anchor (SSD, section 2.2).
 NEGATIVES_PER_POSITIVE = 3
@@ -36,6 +46,27 @@ class MultiBoxLoss(HybridBlock):
         conf = F.sum(F.where(used, entropy, F.zeros_like(entropy)))
         loc = F.sum(F.broadcast_mul(F.smooth_l1(box_offsets - box_targets, scalar=1.0), F.expand_dims(positive, -1)))
         return conf * scale, loc * scale
+
+
+class SSDLoss:
+    """L_conf and L_loc as the engine wants them: on every device, over the positive anchors of the whole batch."""
+
+    def __init__(self) -> None:
+        self.loss = MultiBoxLoss()
+        self.loss.hybridize(static_alloc=True, static_shape=True)
+
+    def prepare(self, batch: TrainBatch, contexts: Sequence[mx.Context]) -> list[tuple[NDArray, ...]]:
+        """Class targets, box targets and scale of each device."""
+        classes, boxes = (split(array, contexts) for array in batch.targets)
+        (positives,) = here().total([np.count_nonzero(batch.targets[0] > 0)])
+        scales = [nd.array([scale_of(positives)], ctx=context, dtype=batch.targets[0].dtype) for context in contexts]
+        return list(zip(classes, boxes, scales))
+
+    def shares(self, head: SSDHead, maps: Sequence[Maps], prepared: Sequence[tuple[NDArray, ...]]) -> Detected:
+        """`conf` and `loc`."""
+        outputs = [head.outputs(part) for part in maps]
+        conf, loc = zip(*[self.loss(*predictions, *rest) for predictions, rest in zip(outputs, prepared)])
+        return Detected({"conf": list(conf), "loc": list(loc)}, outputs)
 
 
 def positives_scale(class_targets: np.ndarray) -> float:

@@ -7,23 +7,22 @@ import difflib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mxnet as mx
 from gluoncv.data import COCODetection
 from gluoncv.model_zoo import get_model, get_model_list
-from gluoncv.model_zoo.model_store import get_model_file, pretrained_model_list
 from gluoncv.model_zoo.ssd import SSD, get_ssd, vgg16_atrous_300, vgg16_atrous_512
 from gluoncv.model_zoo.ssd.resnet_v1b_ssd import resnet34_v1b_ssd
 from mxnet.gluon import HybridBlock
 
 from gan_kd.detectors import taps as stages
 from gan_kd.detectors.ssd.extractor import infer_shapes
-from gan_kd.errors import RunError, UsageError
+from gan_kd.detectors.store import weights_file
+from gan_kd.errors import UsageError
 from gan_kd.gluon import weights
 from gan_kd.gluon.initial import initialise
 from gan_kd.recipe.backbones import BY_STRIDE
-from gan_kd.system.console import as_asked
 
 _MOBILENET = ["relu22_fwd", "relu26_fwd"]
 # The maps of stride 16 and 32 (resnet152_v2: 8 too) by their names in the backbone. Where GluonCV's zoo has
@@ -153,6 +152,27 @@ def assemble(
     return net
 
 
+def without_backbone(
+    backbone: str,
+    size: int,
+    classes: Sequence[str],
+    taps: Sequence[str] | None,
+    channels: Sequence[int],
+    sides: Sequence[int],
+) -> SSD:
+    """What `build` gives from random weights, but for the backbone, in whose place is nothing: predictors and anchors.
+
+    channels, sides: of the maps of the backbone with its extra layers. It costs what a head costs.
+    """
+    tapped = taps_of(backbone, taps)
+    anchors = _anchors(backbone, size, classes, len(tapped or ()), sides)
+    common = {"classes": list(classes), "dataset": "", "pretrained_base": False}
+    net = get_ssd("", size, _NoLayers, None, **anchors, **common)
+    _set_predictors(net, channels)
+    initialise(net.collect_params().values())
+    return net
+
+
 def load_zoo_detector(name: str) -> SSD:
     """A trained SSD of GluonCV's zoo ('ssd_512_resnet50_v1_voc') on the CPU, downloaded at its first use.
 
@@ -178,34 +198,39 @@ def _quiet() -> Iterator[None]:
 
 def _assemble(backbone: str, size: int, classes: list[str], prefix: str | None, taps: list[str] | None) -> SSD:
     _check(backbone, size)
-    coco = tuple(classes) == tuple(COCODetection.CLASSES)
     common = {"classes": classes, "dataset": "", "pretrained_base": False, "prefix": prefix}
     if taps is None:
+        features: Any = _FIXED[backbone, size].features
+        return get_ssd(backbone, size, features, None, **_anchors(backbone, size, classes, 0, []), **common)
+    anchors = _anchors(backbone, size, classes, len(taps), _sides(backbone, taps, size))
+    return get_ssd(backbone, size, taps, _EXTRA_LAYERS, **anchors, **common)
+
+
+def _anchors(backbone: str, size: int, classes: Sequence[str], taps: int, sides: Sequence[int]) -> dict[str, Any]:
+    """GluonCV's sizes, ratios and steps for maps of these sides, the first ones tapped; no taps: VGG's kind."""
+    coco = tuple(classes) == tuple(COCODetection.CLASSES)
+    if not taps:
         fixed = _FIXED[backbone, size]
         anchors = fixed.anchors_coco if coco else fixed.anchors
-        return get_ssd(
-            backbone,
-            size,
-            features=fixed.features,
-            filters=None,
-            sizes=anchors.sizes,
-            ratios=anchors.ratios,
-            steps=fixed.steps,
-            **common,
-        )
-    sides = _sides(backbone, taps, size)
+        return {"sizes": anchors.sizes, "ratios": anchors.ratios, "steps": fixed.steps}
     six = _SIX_MAPS_COCO if coco and backbone == "resnet50_v1" else _SIX_MAPS
-    anchors = six if len(taps) == 2 else _SEVEN_MAPS
-    return get_ssd(
-        backbone,
-        size,
-        features=taps,
-        filters=_EXTRA_LAYERS,
-        sizes=_scaled(anchors.sizes, size, size / sides[0]),
-        ratios=anchors.ratios,
-        steps=[size / side for side in sides],
-        **common,
-    )
+    anchors = six if taps == 2 else _SEVEN_MAPS
+    sizes = _scaled(anchors.sizes, size, size / sides[0])
+    return {"sizes": sizes, "ratios": anchors.ratios, "steps": [size / side for side in sides]}
+
+
+class _NoLayers(HybridBlock):
+    """In the place of a backbone of which only the head is wanted."""
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__()
+
+
+def _set_predictors(net: SSD, channels: Sequence[int]) -> None:
+    for each, *predictors in zip(channels, net.class_predictors, net.box_predictors):
+        for predictor in predictors:
+            weight = predictor.predictor.weight
+            weight.shape = (weight.shape[0], each, *weight.shape[2:])
 
 
 def _scaled(sizes: list[float], size: int, step: float) -> list[float]:
@@ -248,10 +273,7 @@ def _set_shapes(net: SSD, size: int) -> None:
     for name, parameter in net.features.collect_params().items():
         if name in shapes:
             parameter.shape = shapes[name]
-    for (_, channels, _, _), *predictors in zip(maps, net.class_predictors, net.box_predictors):
-        for predictor in predictors:
-            weight = predictor.predictor.weight
-            weight.shape = (weight.shape[0], channels, *weight.shape[2:])
+    _set_predictors(net, [channels for _, channels, _, _ in maps])
 
 
 def _load_backbone(net: SSD, backbone: str, size: int, path: str | Path) -> None:
@@ -277,20 +299,6 @@ def _load_backbone(net: SSD, backbone: str, size: int, path: str | Path) -> None
 def _is_extra(name: str) -> bool:
     """Whether a parameter is of what SSD adds to VGG16: the ImageNet file of vgg16_atrous may lack it."""
     return "_extra" in name or name.endswith(("normalize_scale", "init_scale"))
-
-
-def weights_file(name: str) -> str:
-    """Path of a file of GluonCV's zoo, downloaded unless it is in MXNet's folder of models already."""
-    if name not in pretrained_model_list():
-        raise UsageError(f"GluonCV publishes no weights of {name}; name a local .params file")
-    try:
-        with as_asked():
-            return get_model_file(name)
-    except Exception as error:  # requests, zipfile, portalocker and GluonCV itself: no common base but this
-        raise RunError(
-            f"GluonCV's weights of {name} cannot be downloaded ({type(error).__name__}); "
-            "connect to the internet or name a local .params file"
-        ) from None
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from gluoncv.model_zoo.yolo.darknet import darknet53
 from gluoncv.model_zoo.yolo.yolo3 import YOLOV3
 from mxnet.gluon import HybridBlock
 
-from gan_kd.detectors.ssd.zoo import weights_file
+from gan_kd.detectors.store import weights_file
 from gan_kd.detectors.yolo3.anchors import ANCHORS, STRIDES
 from gan_kd.detectors.yolo3.network import YOLO3Extractor, YOLO3Head, parameters, split
 from gan_kd.gluon import weights
