@@ -155,7 +155,6 @@ def evaluate(detector: TrainedDetector, recipe: AnyRecipe | None = None, overrid
     asked = load_recipe(recipe_of_run(detector.params) if recipe is None else recipe, overrides)
     compat.set_default_threads(asked.train.num_workers)
     from gan_kd.data.dataset import open_split
-    from gan_kd.detectors.base import Parts
     from gan_kd.detectors.families import family
     from gan_kd.detectors.saved import require_classes
     from gan_kd.evaluation.evaluate import evaluate
@@ -165,8 +164,7 @@ def evaluate(detector: TrainedDetector, recipe: AnyRecipe | None = None, overrid
     require_classes(detector.params, detector.about, dataset.classes)
     network, how = detector.network, asked.eval
     network.collect_params().reset_ctx(contexts)
-    parts = Parts(network.extractor, network.head, network.sizes)
-    measured = family(asked.detector).join(parts, network.adapters, how)
+    measured = family(asked.detector).join(network.parts(), network.adapters, how)
     return evaluate(measured, dataset, contexts, how, asked.train.num_workers)
 
 

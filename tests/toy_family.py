@@ -34,13 +34,13 @@ class Outputs(NamedTuple):
 class Cells(Head):
     def __init__(self, width, classes):
         super().__init__()
-        self.classes, self.layer = tuple(classes), nn.Conv2D(len(classes) + 5, 1, in_channels=width)
+        self.classes, self.predict = tuple(classes), nn.Conv2D(len(classes) + 5, 1, in_channels=width)
 
     def outputs(self, maps):
         return Outputs(*self(*maps))
 
     def hybrid_forward(self, F, x):
-        rows = F.transpose(F.reshape(self.layer(x), (0, 0, -1)), (0, 2, 1))
+        rows = F.transpose(F.reshape(self.predict(x), (0, 0, -1)), (0, 2, 1))
         return F.slice_axis(rows, axis=2, begin=4, end=None), F.slice_axis(rows, axis=2, begin=0, end=4)
 
 
@@ -50,7 +50,7 @@ class Candidates(gluon.HybridBlock):
 
 
 class Transform(ValTransform):
-    def arrays(self, height, width):
+    def arrays(self, height, width, objects):
         return [((height // 8 * (width // 8), 5), np.float32)]
 
     def write(self, sample, rng, image, targets):
@@ -100,8 +100,8 @@ def cost(parts):
 
 
 assemble, comparable, detection_loss = build, lambda student, teacher: True, lambda recipe: Loss()
-train_transform, downloads = lambda recipe, parts: Transform(parts.sizes), lambda recipe: []
-about = lambda recipe, network: {}  # noqa: E731
+train_transform, downloads = lambda recipe, parts: Transform(parts.sizes), lambda recipe: list[str]()
+about = lambda recipe, network: dict[str, str]()  # noqa: E731
 
 
 class Scores(Distiller):

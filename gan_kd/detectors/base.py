@@ -65,6 +65,11 @@ class Extractor(HybridBlock):
         """Sides of the maps, where inputs are square."""
         return [level.side for level in self.levels if level.side is not None]
 
+    @property
+    def strides(self) -> list[float]:
+        """Of each map."""
+        return [level.stride for level in self.levels]
+
     def freeze(self) -> None:
         """Ends the gradients of its parameters.
 
@@ -142,6 +147,10 @@ class Detector(HybridBlock):
         classes: tuple[str, ...] = self.head.classes
         return classes
 
+    def parts(self) -> Parts:
+        """Extractor and head."""
+        return Parts(self.extractor, self.head, self.sizes)
+
     def head_maps(self, x: Any) -> Any:
         """The maps that the head takes, adapted."""
         maps = self.extractor(x)
@@ -152,8 +161,14 @@ class Detector(HybridBlock):
         return self.decoder(*self.head(*self.head_maps(x)))
 
     def weights(self) -> dict[str, Parameter]:
-        """Parameters by their names in a file: GluonCV's, and `adapters.*`, which GluonCV does not know."""
-        named = {**self.extractor._collect_params_with_prefix(), **self.head.weights()}
+        """Parameters by their names in a file: GluonCV's, and `adapters.*`, which GluonCV does not know.
+
+        ValueError where extractor and head share a name.
+        """
+        named, others = self.extractor._collect_params_with_prefix(), self.head.weights()
+        if named.keys() & others.keys():
+            raise ValueError(f"extractor and head both name a parameter {min(named.keys() & others.keys())}")
+        named.update(others)
         if self.adapters is not None:
             named.update(self.adapters._collect_params_with_prefix("adapters"))
         return named

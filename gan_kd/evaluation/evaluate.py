@@ -147,7 +147,11 @@ def detect_all(
 
 def detect_rows(detector: Detector, images: NDArray, extents: NDArray | None = None) -> NDArray:
     """(N, K, 6) x0, y0, x1, y1, class, score of images on one device: one array to copy, not three."""
-    ids, scores, boxes = detector(images, extents) if detector.takes_extents else detector(images)
+    return as_rows(*(detector(images, extents) if detector.takes_extents else detector(images)))
+
+
+def as_rows(ids: NDArray, scores: NDArray, boxes: NDArray) -> NDArray:
+    """What a detector gives as one array (N, K, 6)."""
     return nd.concat(boxes, ids, scores, dim=2)
 
 

@@ -13,7 +13,7 @@ from mxnet.ndarray import NDArray
 
 from gan_kd.data.sizes import Sizes
 from gan_kd.detectors.base import Detector
-from gan_kd.evaluation.evaluate import Detect, detect_rows
+from gan_kd.evaluation.evaluate import Detect, as_rows
 from gan_kd.export import int8 as integers
 from gan_kd.export import mxnet as symbol
 from gan_kd.export import onnx as onnx_files
@@ -72,8 +72,12 @@ def as_onnx(like: Form, detector: Detector, plain: Path, suppressing: Path, imag
 
 
 def _of_symbol(name: str, prefix: Path, sizes: Sizes, counted: tuple[int, int], images: np.ndarray) -> Form:
-    detect = partial(detect_rows, symbol.load(prefix))
+    net = symbol.load(prefix)
     batch = mx.nd.array(_batch(images))
+
+    def detect(given: NDArray) -> NDArray:
+        return as_rows(*net(given))
+
     return Form(name, symbol.files(prefix), sizes, *counted, lambda: detect(batch).wait_to_read(), detect)
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mxnet as mx
+import numpy as np
 from mxnet.ndarray import NDArray
 
-from gan_kd.errors import UsageError, printable
+from gan_kd.errors import Diverged, UsageError, printable
 from gan_kd.gluon import params_file
 from gan_kd.recipe import Recipe, recipe_hash
 from gan_kd.system.files import move_folder, sha256, write_folder, write_json
@@ -29,6 +30,17 @@ ARRAYS, STATE = "arrays.params", "state.json"
 def origin(recipe: Recipe, classes: Sequence[str]) -> dict[str, Any]:
     """What a checkpoint is good for: it goes on with this recipe, MXNet and list of classes alone."""
     return {"recipe": recipe_hash(recipe), "mxnet": mx.__version__, "classes": list(classes)}
+
+
+def require_finite(arrays: Mapping[str, NDArray], after: str) -> None:
+    """Diverged where one of the arrays after so much training is not finite: it is not to be saved."""
+    for name, array in arrays.items():
+        # A loss can stay finite over weights that are not: ReLU turns nan into 0.
+        if not np.isfinite(array.asnumpy()).all():
+            raise Diverged(
+                f"{name} holds nan or infinite values after {after}: training stops and the last checkpoint stays "
+                "good; start a new run with a lower learning rate"
+            )
 
 
 def save(folder: Path, name: str, arrays: dict[str, NDArray], state: dict[str, Any], keep: int) -> Path:

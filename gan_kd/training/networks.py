@@ -67,6 +67,19 @@ class Networks:
         levels = self.teacher.levels if self.teacher is not None else []
         return [k for k, (_, index) in enumerate(self.pairs) if levels[index].place in places]
 
+    def trained(self) -> dict[str, dict[str, gluon.Parameter]]:
+        """The parameters of what a stage trains, by the name of the part in checkpoints."""
+        parts = {"detector": self.detector.weights()}
+        if self.bridge is not None:
+            parts["bridge"] = self.bridge._collect_params_with_prefix()
+        return parts
+
+    def move(self, contexts: Sequence[mx.Context]) -> None:
+        """Put all of them on these devices."""
+        for block in (self.detector, self.bridge, self.teacher, self.teacher_head):
+            if block is not None:
+                block.collect_params().reset_ctx(list(contexts))
+
     def hybridize(self) -> None:
         """Compile every part for training; an evaluation in between compiles the detector anew for itself."""
         blocks = (
@@ -102,14 +115,15 @@ def fetch_weights(recipe: Recipe) -> None:
         raise RunError("; ".join(problems))
 
 
-def require_teacher_file(recipe: Recipe, classes: Sequence[str], folder: Path) -> None:
-    """UsageError where the run in `folder` could not use teacher.weights: found now, not after the student's baseline.
+def named_teacher(recipe: Recipe, classes: Sequence[str], folder: Path) -> Detector | None:
+    """The teacher of the file that teacher.weights names, for a run in `folder` that has none of its own yet.
 
-    A run that has its teacher already no longer reads them.
+    UsageError where it cannot be used: found now, not after the student's baseline.
     """
     named = recipe.teacher.weights not in (None, "zoo")
     if named and recipe.needs_teacher and not (folder / "teacher" / "best.params").exists():
-        build_teacher(recipe, classes)
+        return build_teacher(recipe, classes)
+    return None
 
 
 def require_good_teacher(recipe: Recipe, map_: float) -> None:
@@ -231,7 +245,7 @@ def head_in_words(recipe: Recipe, network: str, student: Detector, teacher: Dete
         return f"{whose} inherited, the teacher's weights and anchors"
     if recipe.distill.head == "untrained":
         return f"{whose} untrained, the teacher's layers and anchors with weights drawn at random"
-    own, other = (Parts(net.extractor, net.head, net.sizes) for net in (student, teacher))
+    own, other = (net.parts() for net in (student, teacher))
     alike = family(recipe.detector).comparable(own, other)
     why = "distill.head is own" if alike else "the teacher's is for other maps or anchors"
     return f"{whose} its own, {why}"

@@ -154,8 +154,8 @@ def test_suppression_travels_with_the_weights(detectors, tmp_path, alone):
     save_detector(detectors["baseline"], path, {**meta("baseline"), "nms": 0.2, "nms_topk": 30, "post_nms": 7})
     if alone:
         path.with_suffix(".json").unlink()
-    decoder = load_detector(path)[0].decoder
-    assert (decoder.nms["overlap_thresh"], decoder.nms["topk"], decoder.post_nms) == (0.2, 30, 7)
+    last = load_detector(path)[0].decoder.suppression
+    assert (last.nms["overlap_thresh"], last.nms["topk"], last.post_nms) == (0.2, 30, 7)
 
 
 def test_the_kind_of_adapters_comes_back(tmp_path):

@@ -138,7 +138,7 @@ def test_panels_show_detections_and_attention_and_leave_the_network_alone(detect
     """Left the ground truth, right what was detected."""
     before = {name: parameter.data().asnumpy() for name, parameter in detector.weights().items()}
     found, nothing = truth(dataset), [np.zeros((0, 6))] * 5
-    one, same, none = (panels("baseline", detector, dataset, rows, SIZE, CPU) for rows in (found, found, nothing))
+    one, same, none = (panels("baseline", detector, dataset, rows, CPU) for rows in (found, found, nothing))
     assert one == same and set(one) == {"detections", "attention"}
     assert one["attention"] == none["attention"] and one["detections"] != none["detections"]
     picture, other = (cv2.imdecode(np.frombuffer(p["detections"].jpeg, np.uint8), 1).astype(int) for p in (one, none))

@@ -37,7 +37,7 @@ def test_the_file_holds_the_student_alone(exported, detector):
     _, weights, states = mx.model.load_checkpoint(str(exported.prefix), 0)
     stored = sum(array.size for array in (*weights.values(), *states.values()))
     own = sum(np.prod(value.shape) for name, value in detector.weights().items() if "anchor" not in name)
-    assert stored == own + 4 * detector.decoder.count
+    assert stored == own + 4 * detector.decoder.suppression.count
 
 
 def test_files_of_other_weights_are_refused(exported, pixels):

@@ -15,7 +15,7 @@ from gan_kd.detectors.saved import load_detector, save_detector
 from gan_kd.errors import UsageError
 from gan_kd.gluon import weights
 from gan_kd.training import checkpoint as checkpoints
-from gan_kd.training.stage import Progress
+from gan_kd.training.trainer import Progress
 from tests.fuzz.site import SHARED, Site, written
 from tests.rig import build_detector
 

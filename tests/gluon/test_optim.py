@@ -8,8 +8,8 @@ import pytest
 from mxnet import autograd
 
 from gan_kd.gluon.optim import Optimisation, Position, lr_factor
-from gan_kd.recipe import Optimizer, Schedule, Stage
-from gan_kd.training.stage import Progress, StageTrainer
+from gan_kd.recipe import Optimizer, Schedule
+from gan_kd.training.trainer import Progress, StageTrainer
 
 
 def factors(schedule, epochs=10, per_epoch=2):
@@ -59,7 +59,7 @@ class Recorded:
 
 def positions(warmup, epochs=5, batches=4):
     step = Recorded()
-    of = SimpleNamespace(step=step, loader=range(batches), stage=Stage("distilled", epochs), warmup=warmup)
+    of = SimpleNamespace(step=step, loader=range(batches), epochs=epochs, warmup=warmup)
     for epoch in range(warmup + epochs):
         for number in range(batches):
             of.progress = Progress(epoch=epoch, batch=number)

@@ -22,7 +22,7 @@ from gan_kd.study.plan import Plan, check_inputs, make_plan
 from gan_kd.study.runner import _Runner, _Stop
 from gan_kd.training.logs import NotFinite
 from gan_kd.training.run import _Run
-from gan_kd.training.stage import Progress
+from gan_kd.training.trainer import Progress
 
 SEARCH = """
 search:

@@ -14,7 +14,7 @@ from gan_kd.recipe import Recipe, Stage, load
 from gan_kd.training import run
 from gan_kd.training.networks import require_good_teacher
 from gan_kd.training.run import _Run
-from gan_kd.training.stage import Progress
+from gan_kd.training.trainer import Progress
 
 
 @pytest.mark.parametrize(
@@ -76,5 +76,5 @@ def test_the_teacher_is_loaded_after_the_stages_that_train_it(
     asked = []
     state._require_teacher = lambda: asked.append(True)
     with pytest.raises(Reached):
-        _Run._build(state, student)
+        _Run._build(state, student.trains)
     assert bool(asked) == loaded

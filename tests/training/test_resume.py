@@ -18,7 +18,8 @@ from gan_kd.recipe import from_dict, to_yaml
 from gan_kd.system.stop import Stopped, StopSignal
 from gan_kd.training import checkpoint
 from gan_kd.training.last import last_epoch
-from gan_kd.training.networks import require_teacher_file
+from gan_kd.training.networks import named_teacher
+from gan_kd.training.prepare import Prepared
 from gan_kd.training.run import _Run
 from tests.rig import build_detector
 from tests.training.datasets import Deadly, Interrupting
@@ -115,10 +116,14 @@ def data(folder):
     return found
 
 
+def ready(data):
+    return Prepared(CPU, data, {}, "", None, None)
+
+
 def run(recipe, folder, data, stop=None):
     """Train in a folder, from its last checkpoint on; whether it was stopped."""
     folder.mkdir(exist_ok=True)
-    with stop or StopSignal() as signals, contextlib.closing(_Run(recipe, folder, CPU, data, signals)) as started:
+    with stop or StopSignal() as signals, contextlib.closing(_Run(recipe, folder, ready(data), signals)) as started:
         try:
             started.all_stages()
         except Stopped:
@@ -189,7 +194,7 @@ def test_a_signal_in_an_evaluation_keeps_the_epoch_before_it(folder, data, tmp_p
 
 def finished(recipe, folder, data):
     """The eval.json of the student of a run that is gone on with to its end."""
-    with StopSignal() as signals, contextlib.closing(_Run(recipe, folder, CPU, data, signals)) as started:
+    with StopSignal() as signals, contextlib.closing(_Run(recipe, folder, ready(data), signals)) as started:
         started.all_stages()
         (folder / "recipe.yaml").write_text(to_yaml(recipe))
         started.finish()
@@ -290,16 +295,16 @@ def test_a_teacher_whose_description_was_not_written_any_more_gets_it(folder, da
 
 def test_a_teacher_of_other_classes_is_refused_before_any_training(folder, data, tmp_path):
     recipe = make_recipe(folder, {"trains": "control"})
-    require_teacher_file(recipe, data[0].classes, tmp_path)
+    named_teacher(recipe, data[0].classes, tmp_path)
     with pytest.raises(UsageError, match="teacher.params was trained on the classes circle, .* but the data has cat"):
-        require_teacher_file(recipe, ["cat"], tmp_path)
+        named_teacher(recipe, ["cat"], tmp_path)
     (folder / "teacher.params").rename(folder / "away.params")
     try:
         with pytest.raises(UsageError, match="teacher.params: no such file"):
-            require_teacher_file(recipe, data[0].classes, tmp_path)
+            named_teacher(recipe, data[0].classes, tmp_path)
         (tmp_path / "teacher").mkdir()
         (tmp_path / "teacher" / "best.params").touch()
-        require_teacher_file(recipe, data[0].classes, tmp_path)  # the run has its own copy
+        named_teacher(recipe, data[0].classes, tmp_path)  # the run has its own copy
     finally:
         (folder / "away.params").rename(folder / "teacher.params")
 

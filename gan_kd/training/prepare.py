@@ -1,0 +1,83 @@
+"""What a run needs before its first batch, and every refusal that needs no training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import mxnet as mx
+
+from gan_kd.data.check import preflight
+from gan_kd.data.dataset import DetectionDataset
+from gan_kd.data.loader import Loader, worker_policy
+from gan_kd.detectors.base import Detector
+from gan_kd.detectors.families import family
+from gan_kd.distill import custom
+from gan_kd.distributed.cluster import here
+from gan_kd.errors import UsageError, all_of
+from gan_kd.gluon.contexts import open_contexts, start_amp
+from gan_kd.recipe import Recipe
+from gan_kd.training.distillers import comparing_outputs, require_given
+from gan_kd.training.estimate import check_memory
+from gan_kd.training.networks import (
+    assemble,
+    fetch_weights,
+    named_teacher,
+    require_fitting_head,
+    warn_of_inheritance,
+)
+
+
+class Prepared(NamedTuple):
+    """Devices, data, and what was found out about the run."""
+
+    contexts: list[mx.Context]
+    #: The training and the test split.
+    data: tuple[DetectionDataset, DetectionDataset]
+    #: Epochs of warm-up of the user's own distillers, by dotted name.
+    warmups: dict[str, int]
+    #: The estimate, in words.
+    memory: str
+    #: Of settings that are allowed, but cost accuracy.
+    warning: str | None
+    #: The one that teacher.weights names as a file, where this run has none yet.
+    teacher: Detector | None
+
+
+def prepare(recipe: Recipe, folder: Path) -> Prepared:
+    """Look at devices, data, weights and memory for a run in this folder. UsageError or RunError for what is wrong."""
+    with here().in_turn():  # images that are drawn and weights that are downloaded are there for the others then
+        contexts, data, _, warmups = all_of(
+            lambda: open_contexts(recipe.train.contexts),
+            lambda: preflight(recipe.data),
+            lambda: fetch_weights(recipe),
+            lambda: custom.load_all(recipe),
+        )
+    if recipe.train.amp:
+        start_amp()
+    images, classes = len(data[0]), data[0].classes
+    if recipe.train.batch_size > images:  # before the folder is made: the next try is then no second run
+        raise UsageError(
+            f"train.batch_size {recipe.train.batch_size} is more than the {images} training images of "
+            f"{recipe.data.root}; lower it with --batch-size"
+        )
+    teacher = named_teacher(recipe, classes, folder)
+    shapes = assemble(recipe, classes)
+    require_given(recipe)
+    require_fitting_head(recipe, shapes, comparing_outputs(recipe))
+    memory = check_memory(recipe, shapes, contexts)
+    return Prepared(contexts, (data[0], data[1]), warmups, memory, warn_of_inheritance(recipe), teacher)
+
+
+def open_loader(recipe: Recipe, dataset: DetectionDataset, detector: Detector) -> Loader:
+    """Training batches with a network's targets; of a distributed job this worker's part of each."""
+    return Loader(
+        dataset,
+        family(recipe.detector).train_transform(recipe, detector.parts()),
+        recipe.train.batch_size,
+        recipe.train.num_workers,
+        recipe.train.seed,
+        train=True,
+        share=(here().rank, here().size),
+        policy=worker_policy(recipe.train),
+    )
