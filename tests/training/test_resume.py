@@ -224,7 +224,7 @@ def test_measures_of_the_last_epoch_survive_a_stop_before_the_run_is_finished(fo
 def test_the_last_epoch_is_measured_not_the_best(folder, data, tmp_path, monkeypatch):
     recipe = make_recipe(folder, {"trains": "baseline", "epochs": 3}, val_interval=1)
     measured = []
-    monkeypatch.setattr("gan_kd.training.run.further", lambda *_: measured.append(0) or {"ap": 7.0})
+    monkeypatch.setattr("gan_kd.training.results.further", lambda *_: measured.append(0) or {"ap": 7.0})
     assert not run(recipe, tmp_path, data)
     assert len(measured) == 1, "not of every epoch, which would take its time"
     assert json.loads((tmp_path / "baseline" / "last.json").read_text()) == {"step": 9, "also": {"ap": 7.0}}
