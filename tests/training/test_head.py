@@ -24,6 +24,7 @@ from gan_kd.errors import UsageError
 from gan_kd.export.run import export
 from gan_kd.recipe import Data, Distill, Recipe, Stage, Student, Teacher
 from gan_kd.training import estimate as memory
+from gan_kd.training.distillers import comparing_outputs
 from gan_kd.training.networks import (
     assemble,
     build_student,
@@ -116,7 +117,7 @@ def estimates(of: Recipe) -> list[Callable[[int], memory.Estimate]]:
 
 
 def require_fitting(of: Recipe, classes: Sequence[str] = CLASSES) -> None:
-    require_fitting_head(of, assemble(of, classes))
+    require_fitting_head(of, assemble(of, classes), comparing_outputs(of))
 
 
 def test_an_untrained_head_takes_the_memory_of_an_inherited_one() -> None:
@@ -168,9 +169,7 @@ def test_other_maps_are_refused_before_any_training(head: str) -> None:
     three = ["relu10_fwd", "relu22_fwd", "relu26_fwd"]
     with pytest.raises(UsageError, match="own head .distill.head: own.: student .*; teacher "):
         require_fitting(recipe(head, taps=three), CLASSES)
-    require_fitting_head(
-        recipe("own", "distilled", taps=three), assemble(recipe("own", "distilled", taps=three), CLASSES)
-    )
+    require_fitting(recipe("own", "distilled", taps=three))
     require_fitting(recipe(head, "baseline", taps=three), CLASSES)
 
 
