@@ -25,6 +25,8 @@ class TrainBatch(NamedTuple):
     targets: tuple[np.ndarray, ...]
     #: (B, 2) float32 height and width of each image in the batch, px; None where all fill it.
     extents: np.ndarray | None = None
+    #: Of each of the loader's regions its arrays, (B, ...) each.
+    regions: tuple[tuple[np.ndarray, ...], ...] = ()
 
 
 class ValBatch(NamedTuple):
@@ -100,5 +102,20 @@ class Transform(Protocol):
         """Fill `image`, (3, H, W) float32, and the arrays of its targets, all of which hold what was there before.
 
         Returns the objects that are left, (m, 5) x0, y0, x1, y1, class in input px; None where nothing is learned.
+        """
+        ...
+
+
+class Regions(Protocol):
+    """What marks for a distiller where an image's objects are: picklable, without MXNet, drawing nothing."""
+
+    def arrays(self, height: int, width: int) -> list[Array]:
+        """Shape and dtype of each array of a sample in a batch of this size; no smaller batch needs more."""
+        ...
+
+    def write(self, objects: np.ndarray, height: int, width: int, arrays: Sequence[np.ndarray]) -> None:
+        """Fill the arrays of a sample, all of which hold what was there before.
+
+        objects: (m, 5) x0, y0, x1, y1, class in input px, m may be 0.
         """
         ...

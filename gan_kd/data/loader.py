@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gan_kd.data.batch import Array, Dataset, Sample, TrainBatch, Transform, ValBatch
+from gan_kd.data.batch import Array, Dataset, Regions, Sample, TrainBatch, Transform, ValBatch
 from gan_kd.data.sizes import Size
 from gan_kd.data.workers import Pool, Request, Slot, WorkerPolicy, memory_of, views
 from gan_kd.errors import RunError, UsageError, UserError
@@ -46,8 +46,12 @@ class Loader:
         train: bool,
         share: tuple[int, int] = (0, 1),
         policy: WorkerPolicy = WorkerPolicy(),  # noqa: B008  (immutable)
+        regions: Sequence[Regions] = (),
     ) -> None:
-        """share: (k, n) makes of every batch the k-th of n parts, which differ by one sample at most, in order."""
+        """share: (k, n) makes of every batch the k-th of n parts, which differ by one sample at most, in order.
+
+        regions: what a training batch holds for distillers beside the targets.
+        """
         if train and len(dataset) < batch_size:
             raise UsageError(
                 f"the batch size is {batch_size}, but there are only {len(dataset)} training images: lower it"
@@ -56,7 +60,8 @@ class Loader:
         most = max((len(dataset.label(index)) for index in range(len(dataset))), default=0) if train else 0
         most *= transform.images
         rows = -(-batch_size // share[1])
-        self._samples = _Samples(dataset, transform, seed, rows, most)
+        self.regions = tuple(regions)
+        self._samples = _Samples(dataset, transform, seed, rows, most, self.regions)
         self._size = batch_size
         self._train = train
         self._share = share
@@ -96,10 +101,11 @@ class Loader:
         slots = self._pool.fill(requests) if self._pool else self._fill(requests)
         padded = self._samples.transform.sizes.padded
         for request, slot in zip(requests, slots):
-            images, truth, extents, *targets = (array[: len(request.indices)] for array in slot)
+            images, truth, extents, *rest = (array[: len(request.indices)] for array in slot)
             shown = extents if padded else None
             if self._train:
-                yield TrainBatch(images, truth, tuple(targets), shown)
+                targets, regions = self._samples.parts(rest, request.size)
+                yield TrainBatch(images, truth, tuple(targets), shown, regions)
             else:
                 yield ValBatch(images, np.array(request.indices), shown)
 
@@ -136,6 +142,7 @@ class _Samples(NamedTuple):
     seed: int
     rows: int  # of a slot
     objects: int  # most of an image
+    regions: tuple[Regions, ...]
 
     def layout(self, size: Size) -> list[Array]:
         """The arrays of a batch of this size."""
@@ -145,8 +152,16 @@ class _Samples(NamedTuple):
             ((self.objects, 5), np.float32),
             ((2,), np.float32),
             *self.transform.arrays(*size, self.objects),
+            *(array for marked in self.regions for array in marked.arrays(*size)),
         ]
         return [((self.rows, *shape), dtype) for shape, dtype in arrays]
+
+    def parts(self, arrays: Slot, size: Size) -> tuple[Slot, tuple[tuple[np.ndarray, ...], ...]]:
+        """The arrays behind the extents as the transform's targets and those of each of the regions."""
+        targets, rest = np.split(np.arange(len(arrays)), [len(self.transform.arrays(*size, self.objects))])
+        ends = np.cumsum([len(marked.arrays(*size)) for marked in self.regions])
+        each = np.split(rest, ends)[:-1]
+        return [arrays[k] for k in targets], tuple(tuple(arrays[k] for k in one) for one in each)
 
     def name(self, index: int) -> str:
         """The file of a sample's image."""
@@ -159,7 +174,12 @@ class _Samples(NamedTuple):
         rng = np.random.default_rng([self.seed, epoch, index + 1])
         try:
             image = slot[_IMAGE][row]
-            objects = self.transform.write(sample, rng, image, [array[row] for array in slot[_TARGETS:]])
+            height, width = image.shape[1:]
+            targets, regions = self.parts(slot[_TARGETS:], (height, width))
+            objects = self.transform.write(sample, rng, image, [array[row] for array in targets])
+            for marked, arrays in zip(self.regions, regions):
+                known = objects if objects is not None else np.empty((0, 5), np.float32)
+                marked.write(known, height, width, [array[row] for array in arrays])
             slot[_TRUTH][row] = -1
             if objects is not None:
                 slot[_TRUTH][row, : len(objects)] = objects

@@ -13,6 +13,7 @@ from mxnet.gluon import HybridBlock
 
 from gan_kd.data.batch import Transform
 from gan_kd.detectors.adapters import Adapters
+from gan_kd.detectors.anchors import Anchors
 from gan_kd.detectors.base import DetectionLoss, Detector, Level, Parts
 from gan_kd.recipe import Eval, Recipe, Student, Teacher
 from gan_kd.recipe.families import FAMILIES
@@ -89,6 +90,10 @@ class Family(Protocol):
 
     def detection_loss(self, recipe: Recipe) -> DetectionLoss:
         """The loss of both networks."""
+        ...
+
+    def anchors(self, parts: Parts, levels: Sequence[int]) -> Anchors:
+        """Of these levels, by number. Only of families that give distillers their anchors (`Facts.gives`)."""
         ...
 
     def cost(self, parts: Parts) -> Cost:

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import mxnet as mx
+import numpy as np
 from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
+from gan_kd.data.batch import Regions
+from gan_kd.detectors.anchors import Anchors
 from gan_kd.detectors.base import Level
 from gan_kd.gluon.optim import Position
 
@@ -26,6 +29,8 @@ class Compared(NamedTuple):
     classes: tuple[str, ...] = ()
     #: Channels of the student's maps before the adapters that serve distillers alone, for one that brings its own.
     student_channels: tuple[int, ...] = ()
+    #: Of the student's head at each pair's map; None where they are not among `needs`.
+    anchors: Anchors | None = None
     #: Of whatever a distiller draws; MXNet's and NumPy's generators start from it too.
     seed: int = 0
     #: Statistics of a batch are to be those of all devices together.
@@ -53,6 +58,15 @@ class Seen(NamedTuple):
     student: Maps
     #: The teacher's and the student's predictions, as of `Head.outputs`, at equal anchors; None in `update` too.
     outputs: tuple[Any, Any] | None = None
+    #: What the student's detection loss assigned to what, as of `Detected.assigned`; None in `update` too.
+    assigned: Mapping[str, Any] | None = None
+    #: (n, M, 5) float32 x0, y0, x1, y1, class of the objects in input px, rows in no use -1. In NumPy, as all that
+    #: follows: views of the batch, valid until the next one.
+    truth: np.ndarray | None = None
+    #: (n, 2) float32 height and width of each image in the input, px; None where all fill it.
+    extents: np.ndarray | None = None
+    #: What the distiller's `regions` wrote, (n, ...) each.
+    regions: tuple[np.ndarray, ...] = ()
 
 
 class Distiller:
@@ -66,8 +80,11 @@ class Distiller:
     name = ""
     #: Where the maps that it compares stand, as `Level.place`; none for a method that compares no maps.
     places: tuple[str, ...] = ("neck",)
-    #: What `Seen` has to hold beside maps: "outputs" or nothing.
+    #: What it has to be given beside maps and truth, of what a family may be able to give: "outputs", "assigned" in
+    #: `Seen`, "anchors" in `Compared`.
     needs: tuple[str, ...] = ()
+    #: Marks in every image where its objects are, in the loader's workers.
+    regions: Regions | None = None
     #: Whether it adapts the student's maps itself, by `parameters`: then `Seen` has them as they are without the
     #: adapters that serve distillers alone, and shapes may differ in channels.
     adapts = False

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+from gan_kd.data.batch import Array
+from gan_kd.detectors.anchors import Anchors
 
 
 def overlaps(anchors: np.ndarray, boxes: np.ndarray, inclusive: bool = False) -> np.ndarray:
@@ -60,3 +64,23 @@ def fine_grained_masks(
 ) -> list[np.ndarray]:
     """The cells near objects, (h, w) bool a map: those where `fine_grained_counts` counts anything."""
     return [counts > 0 for counts in fine_grained_counts(anchors, boxes, threshold, scope, inclusive)]
+
+
+class FineGrainedRegions(NamedTuple):
+    """`fine_grained_masks` of every image of a batch, for the loader: (h, w) float32 a map, 1 where it imitates."""
+
+    anchors: Anchors
+    threshold: float
+    scope: str
+    inclusive: bool
+
+    def arrays(self, height: int, width: int) -> list[Array]:
+        """A mask a map."""
+        return [(one.shape[:2], np.float32) for one in self.anchors(height, width)]
+
+    def write(self, objects: np.ndarray, height: int, width: int, arrays: Sequence[np.ndarray]) -> None:
+        """The masks of a sample with these objects, (m, 5)."""
+        anchors = self.anchors(height, width)
+        masks = fine_grained_masks(anchors, objects[:, :4], self.threshold, self.scope, self.inclusive)
+        for array, mask in zip(arrays, masks):
+            array[:] = mask

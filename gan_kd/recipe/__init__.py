@@ -4,9 +4,11 @@ from gan_kd.recipe.convert import changes, hashed, recipe_hash, to_yaml, uncount
 from gan_kd.recipe.flags import add_arguments, contexts_from, overrides_from, recipe_from
 from gan_kd.recipe.load import from_dict, load, names, show
 from gan_kd.recipe.methods import (
+    Adaptation,
     CosineAttention,
     Cwd,
     FeatureImitation,
+    FineGrained,
     Gan,
     InformationMap,
     Optimizer,
@@ -17,6 +19,7 @@ from gan_kd.recipe.schema import Data, Demo, Distill, Eval, Published, Recipe, S
 from gan_kd.recipe.words import network_in_words
 
 __all__ = [
+    "Adaptation",
     "CosineAttention",
     "Cwd",
     "Data",
@@ -24,6 +27,7 @@ __all__ = [
     "Distill",
     "Eval",
     "FeatureImitation",
+    "FineGrained",
     "Gan",
     "InformationMap",
     "Optimizer",

@@ -91,6 +91,11 @@ def _check_stage(recipe: Recipe, path: str, stage: Stage) -> None:
                 "package.module.Class"
             )
     _check_schedule(f"{path}.schedule", stage.schedule, path, stage.epochs)
+    if "fine_grained" in stage.distillers and recipe.distill.fine_grained.adapter.kernel % 2 == 0:
+        raise UsageError(
+            f"distill.fine_grained.adapter.kernel {recipe.distill.fine_grained.adapter.kernel} is even: cells would "
+            "move by half; take an odd one"
+        )
     if "gan" in stage.distillers:
         _check_gan(recipe)
         if recipe.distill.gan.critic_only_epochs >= stage.epochs:

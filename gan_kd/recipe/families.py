@@ -30,4 +30,8 @@ class Facts(NamedTuple):
 #: The family of recipes and files that name none.
 OLDEST = "ssd"
 #: By the recipe's word.
-FAMILIES = {"ssd": Facts("SSD", "gan_kd.detectors.ssd.family", ssd.BACKBONES, ssd.check)}
+FAMILIES = {
+    "ssd": Facts(
+        "SSD", "gan_kd.detectors.ssd.family", ssd.BACKBONES, ssd.check, gives=("outputs", "assigned", "anchors")
+    ),
+}

@@ -110,6 +110,39 @@ class FeatureImitation:
 
 
 @dataclass(frozen=True)
+class Adaptation:
+    """The layer behind the student's maps that serves Fine-grained Feature Imitation alone."""
+
+    kernel: int = knob("side of its convolution, odd", 3, least=1, most=7)
+    relu: bool = knob("a ReLU behind it; false where the teacher's maps go below 0", True)
+    sigma: float = knob("deviation of its first weights", 1e-4, above=0)
+
+
+@dataclass(frozen=True)
+class FineGrained:
+    """Fine-grained Feature Imitation (arXiv 1906.03609): squared distance of the maps in the cells near objects."""
+
+    weight: float = knob("in the student's loss (lambda)", 0.01, least=0)
+    threshold: float = knob(
+        "a cell counts whose anchors overlap an object by more than this times the best anchor (psi)",
+        0.5,
+        least=0,
+        most=1,
+    )
+    scope: str = knob(
+        "the best anchor: of all maps (union), or of each map (per_map)", "union", choices=("union", "per_map")
+    )
+    inclusive: bool = knob("IoU of whole pixels, corners included, as in py-faster-rcnn", False)
+    normaliser: str = knob(
+        "the sum of squares is divided by 2 x the cells that count in the batch (cells), or their elements (elements)",
+        "cells",
+        choices=("cells", "elements"),
+    )
+    adapter: Adaptation = knob("", make=Adaptation)
+    quiet: int = knob("first batches of the stage in which its loss counts 0", 400, least=0)
+
+
+@dataclass(frozen=True)
 class Cwd:
     """KL divergence of each channel's distribution over the cells (channel-wise distillation)."""
 

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 
 from gan_kd.recipe.knob import knob, without_aliases
 from gan_kd.recipe.methods import (
+    Adaptation as Adaptation,  # a section within FineGrained's, whose type is looked up here
+)
+from gan_kd.recipe.methods import (
     CosineAttention,
     Cwd,
     FeatureImitation,
+    FineGrained,
     Gan,
     InformationMap,
     Optimizer,
@@ -22,7 +26,15 @@ from gan_kd.recipe.methods import (
 
 _TAPS_DOC = "two or three outputs of the backbone that become the first maps; null: the last of stride 16 and of 32"
 #: Distillation methods that come with the package.
-DISTILLERS = ("gan", "cosine_attention", "feature_imitation", "cwd", "information_map", "outputs")
+DISTILLERS = (
+    "gan",
+    "cosine_attention",
+    "feature_imitation",
+    "fine_grained",
+    "cwd",
+    "information_map",
+    "outputs",
+)
 
 
 @dataclass(frozen=True)
@@ -135,6 +147,7 @@ class Distill:
     gan: Gan = knob("", make=Gan)
     cosine_attention: CosineAttention = knob("", make=CosineAttention)
     feature_imitation: FeatureImitation = knob("", make=FeatureImitation)
+    fine_grained: FineGrained = knob("", make=FineGrained, in_hash=None)
     cwd: Cwd = knob("", make=Cwd, in_hash=None)
     information_map: InformationMap = knob("", make=InformationMap, in_hash=None)
     outputs: OutputImitation = knob("", make=OutputImitation, in_hash=None)
@@ -158,9 +171,8 @@ class Stage:
     optimizer: Optimizer = knob("", make=Optimizer)
     schedule: Schedule = knob("", make=Schedule)
     distillers: list[str] = knob(
-        "distilled only, their losses summed: gan, cosine_attention, feature_imitation, cwd, information_map, "
-        "outputs, or your own: "
-        "package.module.Class",
+        "distilled only, their losses summed: gan, cosine_attention, feature_imitation, fine_grained, cwd, "
+        "information_map, outputs, or your own: package.module.Class",
         make=list,
     )
 

@@ -19,13 +19,14 @@ DETECTION = "gradient_detection"
 #: Titles and labels of the lists of a record; each other gradient_NAME is drawn as its ratio to L_det's.
 LISTS = {
     "critic_gap": ("critic gap, D(student) − D(teacher)", "mean score"),
+    "fine_grained_cells": ("cells near objects", "share of the map"),
     "critic_at_bound": ("weights of D that stand at the clamp", "share"),
     "attention_cosine": ("attention of student and teacher", "cosine similarity"),
 }
 LOSSES = {
     "adversarial": "L_adv", "adversarial_match": "D\'s layers", "cosine_attention": "cosine attention",
-    "feature_imitation": "imitation", "cwd": "CWD", "information_map": "information map",
-    "outputs": "outputs", "outputs_boxes": "outputs' boxes",
+    "feature_imitation": "imitation", "fine_grained": "fine-grained imitation", "cwd": "CWD",
+    "information_map": "information map", "outputs": "outputs", "outputs_boxes": "outputs' boxes",
 }  # fmt: skip
 DECADES = 6  # more would be rounding
 
@@ -67,7 +68,7 @@ def _panels(records: Sequence[dict[str, Any]], maps: int) -> Iterator[Panel]:
     """The gap, the gradients, then the rest; a panel without values has lines of length 0."""
     names = list(dict.fromkeys(name for record in records for name in record))
     losses = [name for name in names if name.startswith("gradient_") and name != DETECTION]
-    for name in ("critic_gap", *losses, "critic_at_bound", "attention_cosine"):
+    for name in ("critic_gap", *losses, "critic_at_bound", "fine_grained_cells", "attention_cosine"):
         title, label = LISTS.get(name, ("", ""))
         if name in losses:
             loss = name[len("gradient_") :]

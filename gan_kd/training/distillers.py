@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import mxnet as mx
 
+from gan_kd.detectors.families import family
 from gan_kd.distill import custom
 from gan_kd.distill.base import Compared, Distiller
 from gan_kd.distill.cosine_attention import CosineAttention
 from gan_kd.distill.cwd import ChannelWise
 from gan_kd.distill.feature_imitation import FeatureImitation
+from gan_kd.distill.fine_grained import FineGrained
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.distill.information_map import InformationMap
 from gan_kd.distill.outputs import OutputImitation
@@ -24,6 +26,7 @@ METHODS: dict[str, type[Distiller]] = {
     "gan": GanDistiller,
     "cosine_attention": CosineAttention,
     "feature_imitation": FeatureImitation,
+    "fine_grained": FineGrained,
     "cwd": ChannelWise,
     "information_map": InformationMap,
     "outputs": OutputImitation,
@@ -50,21 +53,20 @@ def compared_places(recipe: Recipe, network: str) -> set[str]:
 
 def require_given(recipe: Recipe) -> None:
     """UsageError, before any training, for a stage with a distiller that the detector family cannot serve."""
-    family = recipe.detector
-    facts = FAMILIES[family]
+    facts = FAMILIES[recipe.detector]
     for stage_name, stage in recipe.stages.items():
         for name in stage.distillers:
             what = f"stages.{stage_name}: the distiller {name}"
             for need in method(recipe, name).needs:
                 if need not in facts.gives:
                     raise UsageError(
-                        f"{what} needs {need}, which the detector {family} does not give (it gives "
+                        f"{what} needs {need}, which the detector {recipe.detector} does not give (it gives "
                         f"{', '.join(facts.gives)}): take another distiller or detector"
                     )
             for place in places(recipe, name):
                 if place not in facts.places:
                     raise UsageError(
-                        f"{what} compares maps of the {place}, but the detector {family} has maps of the "
+                        f"{what} compares maps of the {place}, but the detector {recipe.detector} has maps of the "
                         f"{' and the '.join(facts.places)} alone: set distill.places"
                     )
 
@@ -89,8 +91,17 @@ def build_distillers(
         if student.adapters is not None:
             adapted = student.extractor.to_head
             own = [level.channels if s in adapted else own[k] for k, ((s, _), level) in enumerate(zip(pairs, levels))]
+        anchors = None
+        if "anchors" in method(recipe, name).needs:
+            anchors = family(recipe.detector).anchors(student.parts(), [s for s, _ in pairs])
         compared = Compared(
-            levels, tuple(contexts), student.head.classes, tuple(own), recipe.train.seed, recipe.train.sync_bn
+            levels,
+            tuple(contexts),
+            student.head.classes,
+            tuple(own),
+            anchors,
+            recipe.train.seed,
+            recipe.train.sync_bn,
         )
         seed_everything(recipe.train.seed)
         if name in METHODS:

@@ -18,6 +18,7 @@ from gan_kd.detectors.adapters import Adapters, pair_maps
 from gan_kd.detectors.base import Parts
 from gan_kd.detectors.families import family
 from gan_kd.distill.discriminator import DNet, RealAndFake
+from gan_kd.distill.fine_grained import adaptation
 from gan_kd.distributed.cluster import here
 from gan_kd.errors import UsageError
 from gan_kd.evaluation.evaluate import SPEED_BATCH
@@ -33,7 +34,10 @@ _WORKER = 70e6  # of a loader's process, with NumPy and OpenCV
 # are alive at a time, and over what is alive in a pass without gradients.
 _KEPT, _GRADIENTS, _FORWARD = 1.2, 1.5, 2.0
 # Arrays of the compared maps' size that a distiller's own operators hold at a time; more for one that is not ours.
-_MAPS = {"gan": 6, "cosine_attention": 5, "feature_imitation": 5, "cwd": 5, "information_map": 5, "outputs": 0}
+_MAPS = {
+    "gan": 6, "cosine_attention": 5, "feature_imitation": 5, "fine_grained": 6, "cwd": 5, "information_map": 5,
+    "outputs": 0,
+}  # fmt: skip
 _MAPS_OF_OTHERS = 8
 # Likewise arrays of the predictions' size, of the distiller that compares outputs.
 _OF_OUTPUTS = 8
@@ -176,6 +180,12 @@ class _Stage:
         if "outputs" in stage.distillers:
             # The teacher's head, and the copies of the predictions that softmax and the distances make.
             self.training += teacher.predicting() + _OF_OUTPUTS * FLOAT * teacher.cost.outputs
+        if "fine_grained" in stage.distillers:
+            through = own if self.recipe.distill.head == "own" else compared
+            channels = [count for _, count, *_ in through], [count for _, count, *_ in compared]
+            for layer, shape in zip(adaptation(self.recipe.distill.fine_grained, *channels), through):
+                self.weights["student"] += copies * _weights(layer)
+                self.training += _training(layer, [shape])
         if "gan" in stage.distillers:
             gan = self.recipe.distill.gan
             seen = [(1, c * (2 if gan.condition == "teacher" else 1), *sides) for _, c, *sides in compared]

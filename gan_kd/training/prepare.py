@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import mxnet as mx
 
+from gan_kd.data.batch import Regions
 from gan_kd.data.check import preflight
 from gan_kd.data.dataset import DetectionDataset
 from gan_kd.data.loader import Loader, worker_policy
@@ -69,8 +71,13 @@ def prepare(recipe: Recipe, folder: Path) -> Prepared:
     return Prepared(contexts, (data[0], data[1]), warmups, memory, warn_of_inheritance(recipe), teacher)
 
 
-def open_loader(recipe: Recipe, dataset: DetectionDataset, detector: Detector) -> Loader:
-    """Training batches with a network's targets; of a distributed job this worker's part of each."""
+def open_loader(
+    recipe: Recipe, dataset: DetectionDataset, detector: Detector, regions: Sequence[Regions] = ()
+) -> Loader:
+    """Training batches with a network's targets; of a distributed job this worker's part of each.
+
+    regions: what distillers want marked in every image.
+    """
     return Loader(
         dataset,
         family(recipe.detector).train_transform(recipe, detector.parts()),
@@ -80,4 +87,5 @@ def open_loader(recipe: Recipe, dataset: DetectionDataset, detector: Detector) -
         train=True,
         share=(here().rank, here().size),
         policy=worker_policy(recipe.train),
+        regions=regions,
     )

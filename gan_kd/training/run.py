@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import mxnet as mx
 
+from gan_kd.data.batch import Regions
 from gan_kd.data.loader import Loader
 from gan_kd.detectors.base import Detector
 from gan_kd.detectors.families import family
@@ -99,9 +101,9 @@ class _Run:
 
     def close(self) -> None:
         """End the loader's processes and the event files."""
-        for opened in (self.loader, self.board):
-            if opened is not None:
-                opened.close()
+        self._close_loader()
+        if self.board is not None:
+            self.board.close()
 
     def all_stages(self) -> None:
         """Train what is left to train; raises Stopped after a signal."""
@@ -137,10 +139,20 @@ class _Run:
             with checkpoint.fitting(self.folder):
                 for part, parameters in networks.trained().items():
                     set_values(parameters, stripped(part, self.arrays))
+        self._close_loader()
+        return networks
+
+    def _open_loader(self, detector: Detector, regions: Sequence[Regions]) -> Loader:
+        """The loader of a detector's training images; the one that is open where nothing of it changes."""
+        if self.loader is None or regions or self.loader.regions:
+            self._close_loader()
+            self.loader = open_loader(self.recipe, self.train_set, detector, regions)
+        return self.loader
+
+    def _close_loader(self) -> None:
         if self.loader is not None:
             self.loader.close()
-        self.loader = open_loader(recipe, self.train_set, networks.detector)
-        return networks
+            self.loader = None
 
     def _require_teacher(self) -> None:
         """Load the trained teacher and measure it once a run: a bad teacher is found now, not after the training."""
@@ -163,8 +175,8 @@ class _Run:
         require_good_teacher(self.recipe, self.teacher_map)
 
     def _stage(self, name: str, networks: Networks) -> None:
-        assert self.loader is not None
         stage = Stage(self.recipe, name, networks, self.contexts)
+        loader = self._open_loader(networks.detector, stage.regions)
         detector, trained = networks.detector, stage.config.trains
         if self.progress.epoch or self.progress.batch:
             with checkpoint.fitting(self.folder):
@@ -186,7 +198,7 @@ class _Run:
         log.info("stage %s trains the %s network for %d epochs", name, words, stage.config.epochs)
         train, metrics, progress = self.recipe.train, self.metrics, self.progress
         hooks = partial(average_statistics, detector.collect_params().values()), measure, keep_best, save
-        StageTrainer(stage, train, self.loader, metrics, progress, *hooks).run(self.stop)
+        StageTrainer(stage, train, loader, metrics, progress, *hooks).run(self.stop)
 
     def _save(self, stage: str, progress: Progress, arrays: dict[str, mx.nd.NDArray] | None) -> None:
         """A checkpoint, by the first worker; arrays: None where those of the newest one are the network's."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import mxnet as mx
 from mxnet.ndarray import NDArray
 
+from gan_kd.data.batch import Regions
 from gan_kd.gluon.arrays import prefixed, set_values, stripped, values
 from gan_kd.gluon.optim import Optimisation
 from gan_kd.recipe import Recipe
@@ -30,6 +31,11 @@ class Stage:
     def warmup(self) -> int:
         """Epochs before its own in which distillers alone learn."""
         return max((distiller.warmup_epochs for distiller in self.distillers), default=0)
+
+    @property
+    def regions(self) -> list[Regions]:
+        """What its distillers want marked in every image."""
+        return [distiller.regions for distiller in self.distillers if distiller.regions is not None]
 
     def arrays(self) -> dict[str, NDArray]:
         """Everything in arrays that it is made of, by name: what a checkpoint holds."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 import mxnet as mx
+import numpy as np
 from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
@@ -65,6 +66,7 @@ class Step:
         self.distillers = distillers
         self.optimisation = optimisation
         self.contexts = contexts
+        self._marked = [distiller for distiller in distillers if distiller.regions is not None]
         self._bridged = any(distiller.places and not distiller.adapts for distiller in distillers)
         self._extract = on_devices(networks.detector.extractor, sync_bn=sync_bn)
 
@@ -77,12 +79,12 @@ class Step:
         teacher = [self._taught(x) for x in images]
         with autograd.record():
             student = self._student_maps(images)
-        logs = self._update_distillers(teacher, student, size, position)
+        logs = self._update_distillers(batch, teacher, student, size, position)
         with autograd.record():
             detected = self.detection([part.through_head for part in student], prepared)
             named = dict(detected.losses)
             for distiller in self.distillers:
-                seen = self._seen(distiller, teacher, student, detected.outputs)
+                seen = self._seen(distiller, batch, teacher, student, detected)
                 _add(named, distiller.shares(seen, size), distiller, logs)
             totals = [nd.add_n(*losses) for losses in zip(*named.values())]
         self.optimisation.backward(totals)
@@ -96,7 +98,7 @@ class Step:
         # Batch statistics as in training, but nothing is recorded, so the student's BatchNorm keeps its own.
         with autograd.train_mode():
             student = self._student_maps(images)
-        return self._update_distillers(teacher, student, _whole(batch), position)
+        return self._update_distillers(batch, teacher, student, _whole(batch), position)
 
     def diagnose(self, batch: TrainBatch) -> dict[str, list[float]]:
         """How the distillers stand beside the detection loss on a batch: lists of one number a compared map, by name.
@@ -123,10 +125,10 @@ class Step:
             )["detection"],
         }
         for distiller in self.distillers:
-            if "outputs" in distiller.needs:
-                found.update(self._diagnose_outputs(distiller, teacher, student, size))
+            if "outputs" in distiller.needs or "assigned" in distiller.needs:
+                found.update(self._diagnose_outputs(distiller, batch, teacher, student, prepared, size))
             else:
-                own = distiller.diagnose(self._seen(distiller, teacher, student), size)
+                own = distiller.diagnose(self._seen(distiller, batch, teacher, student), size)
                 found.update({name: self._at_all_pairs(distiller, values) for name, values in own.items()})
         return {name: values if name in SHARED else _over_workers(name, values) for name, values in found.items()}
 
@@ -138,13 +140,17 @@ class Step:
         return spread
 
     def _diagnose_outputs(
-        self, distiller: Distiller, teacher: Sequence[_Taught], student: Sequence[_Student], size: int
+        self,
+        distiller: Distiller,
+        batch: TrainBatch,
+        teacher: Sequence[_Taught],
+        student: Sequence[_Student],
+        prepared: Sequence[Any],
+        size: int,
     ) -> dict[str, list[float]]:
-        head = self.networks.detector.head
-
         def losses_of(maps: Sequence[Maps]) -> dict[str, list[NDArray]]:
-            outputs = [head.outputs(part) for part in maps]
-            return distiller.shares(self._seen(distiller, teacher, student, outputs), size)
+            detected = self.detection(maps, prepared)
+            return distiller.shares(self._seen(distiller, batch, teacher, student, detected), size)
 
         found = self._norms_through_head([part.through_head for part in student], losses_of)
         return {f"gradient_{name}": values for name, values in found.items()}
@@ -207,9 +213,10 @@ class Step:
     def _seen(
         self,
         distiller: Distiller,
+        batch: TrainBatch,
         teacher: Sequence[_Taught],
         student: Sequence[_Student],
-        outputs: Sequence[Any] = (),
+        detected: Detected | None = None,
     ) -> list[Seen]:
         """What a distiller sees of the batch on every device: maps at its places, and what it needs."""
         chosen = self.networks.pairs_at(distiller.places)
@@ -217,18 +224,38 @@ class Step:
         for device, (real, fake) in enumerate(zip(teacher, student)):
             maps = fake.compared if distiller.adapts else fake.bridged
             part = Seen([real.maps[k] for k in chosen], [maps[k] for k in chosen])
-            if outputs and "outputs" in distiller.needs:
+            part = part._replace(truth=self._share(batch.truth, device))
+            if batch.extents is not None:
+                part = part._replace(extents=self._share(batch.extents, device))
+            if detected is not None and "outputs" in distiller.needs:
                 assert real.outputs is not None
-                part = part._replace(outputs=(real.outputs, outputs[device]))
+                part = part._replace(outputs=(real.outputs, detected.outputs[device]))
+            if detected is not None and "assigned" in distiller.needs:
+                assert detected.assigned is not None
+                part = part._replace(assigned=detected.assigned[device])
+            if distiller.regions is not None:
+                arrays = batch.regions[self._marked.index(distiller)]
+                part = part._replace(regions=tuple(self._share(array, device) for array in arrays))
             seen.append(part)
         return seen
 
+    def _share(self, array: np.ndarray, device: int) -> np.ndarray:
+        """The rows of a device, as `split` deals them out."""
+        return np.array_split(array, len(self.contexts))[device]
+
     def _update_distillers(
-        self, teacher: Sequence[_Taught], student: Sequence[_Student], batch_size: int, position: Position
+        self,
+        batch: TrainBatch,
+        teacher: Sequence[_Taught],
+        student: Sequence[_Student],
+        batch_size: int,
+        position: Position,
     ) -> dict[str, list[NDArray]]:
         logs: dict[str, list[NDArray]] = {}
         for distiller in self.distillers:
-            _add(logs, distiller.update(self._seen(distiller, teacher, student), batch_size, position), distiller)
+            _add(
+                logs, distiller.update(self._seen(distiller, batch, teacher, student), batch_size, position), distiller
+            )
         return logs
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -162,6 +163,41 @@ def test_batches_of_different_sizes_do_not_depend_on_workers(tmp_path: Path) -> 
     assert all(extent == ([20, 25] if size == (24, 32) else [32, 16]) for size, each in sizes for extent in each)
     assert all(array.shape == (2, size[0] // 8, size[1] // 8) for (*_, array), (size, _) in zip(made[0][0], sizes))
     assert made[0][0][0][2].dtype == np.int32
+
+
+class Corners:
+    """Of every image the places of its objects, and of them the first corner: regions of two arrays and one."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def arrays(self, height: int, width: int) -> list:
+        return [((height // 8, width // 8), np.float32), ((2,), np.int32)][: 1 + int(self.value == 1)]
+
+    def write(self, objects: np.ndarray, height: int, width: int, arrays: Sequence[np.ndarray]) -> None:
+        arrays[0][:] = 0
+        for x0, y0, x1, y1, _ in objects // 8:
+            arrays[0][int(y0) : int(y1) + 1, int(x0) : int(x1) + 1] = self.value
+        if len(arrays) > 1:
+            arrays[1][:] = objects[0, :2] if len(objects) else -1
+
+
+def test_regions_do_not_depend_on_workers(tmp_path: Path) -> None:
+    photos, regions = Photos(tmp_path), [Corners(1), Corners(2)]
+
+    def batches(num_workers: int) -> list[list[np.ndarray]]:
+        with Loader(photos, TRAIN, 4, num_workers, seed=1, train=True, regions=regions) as loader:
+            batch = next(loader.epoch(0))
+            assert [[array.shape for array in one] for one in batch.regions] == [[(4, 4, 4), (4, 2)], [(4, 4, 4)]]
+            assert len(batch.targets) == 2
+            np.testing.assert_array_equal(batch.regions[0][1], batch.truth[:, 0, :2].astype(np.int32))
+            np.testing.assert_array_equal(2 * batch.regions[0][0], batch.regions[1][0])
+            return [[array.copy() for one in batch.regions for array in one] for batch in loader.epoch(1)]
+
+    alone = batches(0)
+    assert_equal(alone, batches(2))
+    with Loader(photos, TRAIN, 4, 0, seed=1, train=True, share=(1, 2), regions=regions) as half:
+        np.testing.assert_array_equal(next(half.epoch(1)).regions[1][0], alone[0][2][2:])
 
 
 def test_systems_without_memory_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,23 @@ class AdaptedImitation(Distiller):
         return {self.name: nd.add_n(*each) * (self.weight / (len(each) * batch_size))}
 
 
+class OnPositives(Distiller):
+    """Distance of both heads' class logits at the anchors that the detection loss took for an object."""
+
+    name = "on_positives"
+    places = ()
+    needs = ("outputs", "assigned")
+
+    def __init__(self, compared):
+        self.seen = []
+
+    def losses(self, seen, batch_size):
+        self.seen.append(seen)
+        teacher, student = seen.outputs
+        apart = nd.mean(nd.square(student.classes - teacher.classes), axis=2)
+        return {self.name: nd.sum(apart * (seen.assigned["classes"] > 0)) / batch_size}
+
+
 class Curious(Distiller):
     """Wants what no detector here gives."""
 

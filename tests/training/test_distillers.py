@@ -1,17 +1,20 @@
 """Distillers of a stage: what they may ask for, which maps they see, and parameters of their own."""
 
+import dataclasses
+
 import mxnet as mx
 import numpy as np
 import pytest
+from mxnet import autograd
 
 from gan_kd.errors import UsageError
 from gan_kd.gluon.optim import Optimisation
-from gan_kd.recipe import Data, Distill, Recipe, Schedule, Stage, Student, Teacher, from_dict
+from gan_kd.recipe import Data, Distill, FineGrained, Recipe, Schedule, Stage, Student, Teacher, from_dict
 from gan_kd.training.distillers import build_distillers, comparing_outputs, require_given
 from gan_kd.training.networks import build_student, build_teacher
 from gan_kd.training.step import Step
 from tests.distill import own_methods
-from tests.training.test_step import ADAM, CLASSES, CPU, HERE, SIZE, batch, snapshot
+from tests.training.test_step import ADAM, BATCH, CLASSES, CPU, HERE, SIZE, batch, snapshot
 
 OWN = "tests.distill.own_methods."
 ADAPTED = f"{OWN}AdaptedImitation"
@@ -28,7 +31,7 @@ def recipe(*distillers, **distill):
     )
 
 
-def setting(of, contexts=(CPU,)):
+def setting(of, contexts=(CPU,), sync_bn=False):
     teacher = build_teacher(of, CLASSES)
     teacher.extractor.freeze()
     networks = build_student(of, CLASSES, "distilled", teacher)
@@ -37,7 +40,7 @@ def setting(of, contexts=(CPU,)):
             block.collect_params().reset_ctx(list(contexts))
     distillers = build_distillers(of, of.stages["first"], networks, contexts)
     optimisation = Optimisation(networks.parameters(distillers), ADAM, Schedule(), contexts)
-    return Step(networks, distillers, optimisation, contexts)
+    return Step(networks, distillers, optimisation, contexts, sync_bn)
 
 
 @pytest.mark.parametrize(
@@ -111,3 +114,79 @@ def test_a_name_that_the_student_has_is_refused(monkeypatch):
     monkeypatch.setattr(own_methods.AdaptedImitation, "parameters", lambda self: {name[9:]: taken["0.weight"]})
     with pytest.raises(UsageError, match=f"AdaptedImitation has a parameter {name}, a name that the student has"):
         setting(recipe(ADAPTED))
+
+
+def with_regions(step, whole, objects):
+    """The batch with what the loader would have marked for the step's distillers."""
+    regions = []
+    for method in (method for method in step.distillers if method.regions is not None):
+        arrays = tuple(np.zeros((BATCH, *shape), dtype) for shape, dtype in method.regions.arrays(SIZE, SIZE))
+        for row in range(BATCH):
+            method.regions.write(objects[row], SIZE, SIZE, [array[row] for array in arrays])
+        regions.append(arrays)
+    return whole._replace(regions=tuple(regions))
+
+
+def drawn_objects(seed=0):
+    """Of each image two boxes of one class, (2, 5)."""
+    rng = np.random.default_rng(seed)
+    corner, size = rng.uniform(0, SIZE / 2, (BATCH, 2, 2)), rng.uniform(8, SIZE / 2, (BATCH, 2, 2))
+    return np.concatenate([corner, corner + size, np.zeros((BATCH, 2, 1))], axis=2).astype("float32")
+
+
+@pytest.mark.parametrize("head", ["own", "inherit"])
+def test_fine_grained_imitation_in_a_step(head):
+    of = recipe("fine_grained", head=head, fine_grained=FineGrained(weight=1.0, quiet=0, scope="per_map"))
+    step, objects = setting(of), drawn_objects()
+    before = snapshot(step.distillers[0].layers)
+    whole = with_regions(step, batch(step.networks), objects)
+    expected = by_hand(step, whole)
+    named = step(whole, HERE)
+    assert named["fine_grained"][0].asscalar() == pytest.approx(expected, rel=1e-4)
+    assert any(not np.array_equal(before[name], after) for name, after in snapshot(step.distillers[0].layers).items())
+    found = step.diagnose(whole)
+    assert all(share > 0 for share in found["fine_grained_cells"])
+    assert all(np.isfinite(found["gradient_fine_grained"])) and max(found["gradient_fine_grained"]) > 0
+
+
+def by_hand(step, whole):
+    """The loss from the maps of both networks."""
+    networks, method = step.networks, step.distillers[0]
+    x = mx.nd.array(whole.images)
+    real = networks.teacher(x)
+    with autograd.train_mode():
+        fake = networks.detector.extractor(x)
+        if networks.detector.adapters is not None:
+            fake = networks.detector.adapters(*fake)
+    total = 0.0
+    for layer, (own, other), mask in zip(method.layers, networks.pairs, whole.regions[0]):
+        squares = mask[:, None] * (layer(fake[own]).asnumpy().astype(float) - real[other].asnumpy()) ** 2
+        total += squares.sum() / (2 * max(mask.sum(), 1))
+    return total
+
+
+def test_fine_grained_imitation_is_the_same_on_two_devices():
+    """But for BatchNorm, whose statistics are made one."""
+    losses = []
+    for contexts in ([CPU], [mx.cpu(0), mx.cpu(1)]):
+        of = recipe("fine_grained", fine_grained=FineGrained(weight=1.0, quiet=0))
+        of = dataclasses.replace(of, train=dataclasses.replace(of.train, sync_bn=True))
+        step = setting(of, contexts, sync_bn=True)
+        named = step(with_regions(step, batch(step.networks), drawn_objects()), HERE)
+        losses.append(sum(part.asscalar() for part in named["fine_grained"]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_method_is_given_what_the_detection_loss_assigned_and_the_truth():
+    step = setting(recipe(f"{OWN}OnPositives"), [mx.cpu(0), mx.cpu(1)])
+    whole = batch(step.networks)
+    named = step(whole, HERE)
+    seen = step.distillers[0].seen
+    classes, offsets = (
+        np.concatenate([part.assigned[key].asnumpy() for part in seen]) for key in ("classes", "offsets")
+    )
+    np.testing.assert_array_equal(classes, whole.targets[0])
+    np.testing.assert_array_equal(offsets, whole.targets[1])
+    np.testing.assert_array_equal(np.concatenate([part.truth for part in seen]), whole.truth)
+    assert sum(part.asscalar() for part in named["on_positives"]) > 0
+    assert len(step.diagnose(whole)["gradient_on_positives"]) == 6

@@ -65,6 +65,10 @@ CASES = {
         {"trains": "distilled", "optimizer": ADAM, "distillers": ["outputs", "cwd", "feature_imitation"]},
         {"head": "own", "feature_imitation": {"input": "standard"}},
     ),
+    "fine-grained imitation, own head, quiet at first": (
+        {"trains": "distilled", "optimizer": ADAM, "distillers": ["fine_grained", "cosine_attention"]},
+        {"head": "own", "fine_grained": {"weight": 0.1, "quiet": 2}},
+    ),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from gan_kd.data.sizes import Square
 from gan_kd.detectors.adapters import Adapters
+from gan_kd.detectors.anchors import FixedAnchors
 from gan_kd.detectors.base import Detector, Level, Parts
 from gan_kd.detectors.families import Cost, Network
 from gan_kd.detectors.ssd import network as ssd
@@ -95,6 +96,12 @@ def train_transform(recipe: Recipe, parts: Parts) -> SSDTrainTransform:
 def detection_loss(recipe: Recipe) -> SSDLoss:
     """Multibox loss."""
     return SSDLoss()
+
+
+def anchors(parts: Parts, levels: Sequence[int]) -> FixedAnchors:
+    """As the head has them."""
+    maps = parts.head.corners(parts.extractor.sizes)
+    return FixedAnchors([maps[level] for level in levels])
 
 
 def cost(parts: Parts) -> Cost:

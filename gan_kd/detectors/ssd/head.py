@@ -60,6 +60,15 @@ class SSDHead(Head):
         maps = [array[:, :, :side, :side].reshape(-1, 4) for array, side in zip(arrays, sizes)]
         return np.concatenate(maps)
 
+    def corners(self, sizes: Sequence[int]) -> list[np.ndarray]:
+        """The same by map: (side, side, a, 4) float32 corners in px."""
+        per_cell = [anchors.shape[-1] // 4 for anchors in self.allocated]
+        shapes = [(side, side, count) for side, count in zip(sizes, per_cell)]
+        centre, size = np.split(self.anchors(sizes), 2, axis=1)
+        boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+        return [rows.reshape(*shape, 4) for rows, shape in zip(np.split(boxes, ends[:-1]), shapes)]
+
     def weights(self) -> dict[str, Parameter]:
         """Parameters, and the anchors as allocated, by their names in a file of GluonCV."""
         anchors = {f"anchor_generators.{i}.anchors": anchors for i, anchors in enumerate(self.allocated)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mxnet as mx
@@ -63,10 +63,13 @@ class SSDLoss:
         return list(zip(classes, boxes, scales))
 
     def shares(self, head: SSDHead, maps: Sequence[Maps], prepared: Sequence[tuple[NDArray, ...]]) -> Detected:
-        """`conf` and `loc`."""
+        """`conf` and `loc`. Assigned: `classes` (n, A), class + 1 at positive anchors, else 0; `offsets` (n, A, 4)."""
         outputs = [head.outputs(part) for part in maps]
         conf, loc = zip(*[self.loss(*predictions, *rest) for predictions, rest in zip(outputs, prepared)])
-        return Detected({"conf": list(conf), "loc": list(loc)}, outputs)
+        assigned: list[Mapping[str, NDArray]] = [
+            {"classes": classes, "offsets": boxes} for classes, boxes, _ in prepared
+        ]
+        return Detected({"conf": list(conf), "loc": list(loc)}, outputs, assigned)
 
 
 def positives_scale(class_targets: np.ndarray) -> float:
