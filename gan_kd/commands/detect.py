@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gan_kd.errors import UsageError
+from gan_kd.export.files import is_export
 from gan_kd.recipe import contexts_from
 
 
@@ -15,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
     """Detect what the arguments name; returns 0. UserError as `gan_kd.__main__` expects it."""
     arguments = _parser().parse_args(argv)
     contexts = contexts_from(arguments.gpus) or ["cpu:0"]
-    if not arguments.params.is_file():
+    if not arguments.params.is_file() and not is_export(arguments.params):
         raise UsageError(f"{arguments.params}: no such file; a run has runs/RECIPE/SEED/NETWORK/best.params")
 
     from gan_kd import compat
@@ -43,7 +44,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Detect objects: pictures with boxes, and all boxes in COCO's result format.",
     )
     parser.add_argument("source", type=Path, metavar="IMAGE|FOLDER|VIDEO", help="what to look at")
-    parser.add_argument("--params", type=Path, required=True, metavar="FILE", help="a run's best.params")
+    parser.add_argument(
+        "--params",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a run's best.params, or an export: its folder or a file",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where pictures and JSON go")
     parser.add_argument(
         "--threshold", type=_score, default=0.3, metavar="SCORE", help="least score of a detection (%(default)s)"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gan_kd.errors import RunError, UsageError
+from gan_kd.export.files import is_export
 from gan_kd.recipe import Recipe, contexts_from, load
 from gan_kd.system.strict_json import dumps
 
@@ -23,7 +24,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m gan_kd eval",
         description="Measure a trained network: AP of each class, mAP, and the published row beside it.",
     )
-    parser.add_argument("--params", type=Path, required=True, metavar="FILE", help="a run's best.params")
+    what = "a run's best.params, or an export: its folder or a file"
+    parser.add_argument("--params", type=Path, required=True, metavar="FILE", help=what)
     parser.add_argument(
         "--recipe", metavar="NAME", help="shipped, or a .yaml file (recipe.yaml of the run that FILE lies in)"
     )
@@ -41,7 +43,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     # In the order of what is quickest to find wrong; MXNet takes seconds to load.
-    if not arguments.params.is_file():
+    exported = is_export(arguments.params)
+    if not exported and not arguments.params.is_file():
         raise UsageError(f"{arguments.params}: no such file; a run has runs/RECIPE/SEED/NETWORK/best.params")
     if arguments.json is not None and not arguments.json.resolve().parent.is_dir():
         raise UsageError(f"--json {arguments.json}: its folder is not there; make it first")
@@ -51,16 +54,20 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     compat.set_default_threads(recipe.train.num_workers)
     from gan_kd.evaluation.evaluate import evaluate_params
+    from gan_kd.export.load import evaluate_exported
     from gan_kd.gluon.contexts import open_contexts
     from gan_kd.report.compare import published_for, taught_otherwise, text
 
-    result = evaluate_params(recipe, arguments.params, open_contexts(recipe.train.contexts))
+    if exported:
+        result = evaluate_exported(recipe, arguments.params)
+    else:
+        result = evaluate_params(recipe, arguments.params, open_contexts(recipe.train.contexts))
     published = published_for(recipe, result["network"], result["map"])
     otherwise = taught_otherwise(recipe, result) if published is not None else None
     published = None if otherwise else published
     shown = text(result, published, otherwise)
     if arguments.json is not None:
-        del result["samples"]
+        result.pop("samples", None)
         try:
             arguments.json.write_text(dumps({**result, "published": published}, indent=1) + "\n", encoding="utf-8")
         except OSError as error:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import mxnet as mx
@@ -17,12 +18,14 @@ from tqdm import tqdm
 from gan_kd.data import images
 from gan_kd.data.files import find_images, open_images, without_objects
 from gan_kd.data.pixels import ValTransform
+from gan_kd.data.sizes import Sizes
 from gan_kd.detection.pictures import draw
 from gan_kd.detection.results import RESULTS, Results
-from gan_kd.detectors.base import Detector
 from gan_kd.detectors.saved import load_detector
 from gan_kd.errors import RunError, UsageError
-from gan_kd.evaluation.evaluate import detect_all, detect_rows, in_image
+from gan_kd.evaluation.evaluate import Detect, detect_all, detect_rows, in_image
+from gan_kd.export.files import is_export
+from gan_kd.export.load import load_exported
 from gan_kd.gluon.contexts import open_contexts, split
 from gan_kd.system.console import no_bar, show, tell
 from gan_kd.system.paths import library_name
@@ -48,17 +51,34 @@ def detect(
     written.
     """
     files = find_images([source])
-    devices = open_contexts(contexts)
-    detector = load_detector(params)[0]
+    network = _network(params, open_contexts(contexts))
     _prepare(out, files[0].parent)
-    detector.collect_params().reset_ctx(devices)
-    detector.hybridize(static_alloc=True)
     if source.is_file() and source.suffix.lower() not in images.SUFFIXES and not images.readable(source):
         try:
-            return _in_video(detector, devices, source, out, threshold, batch_size)
+            return _in_video(network, source, out, threshold, batch_size)
         finally:
             _half(out).unlink(missing_ok=True)
-    return _in_images(detector, devices, files, out, threshold, batch_size, num_workers)
+    return _in_images(network, files, out, threshold, batch_size, num_workers)
+
+
+class _Network(NamedTuple):
+    """What detects, the names of its classes, the sizes of its input, and the devices that it runs on."""
+
+    detect: Detect
+    classes: Sequence[str]
+    sizes: Sizes
+    contexts: Sequence[mx.Context]
+
+
+def _network(file: Path, contexts: Sequence[mx.Context]) -> _Network:
+    """The network of a params file, or of an export, which runs on the CPU."""
+    if is_export(file):
+        exported = load_exported(file)
+        return _Network(exported.detect, exported.about["classes"], exported.sizes, [mx.cpu()])
+    detector = load_detector(file)[0]
+    detector.collect_params().reset_ctx(list(contexts))
+    detector.hybridize(static_alloc=True)
+    return _Network(partial(detect_rows, detector), detector.classes, detector.sizes, contexts)
 
 
 def _prepare(out: Path, source: Path) -> None:
@@ -73,22 +93,20 @@ def _prepare(out: Path, source: Path) -> None:
 
 
 def _in_images(
-    detector: Detector,
-    contexts: Sequence[mx.Context],
+    network: _Network,
     files: Sequence[Path],
     out: Path,
     threshold: float,
     batch_size: int,
     num_workers: int,
 ) -> str:
-    classes, sizes = detector.classes, detector.sizes
+    run, classes, sizes, contexts = network
     dataset, problems = open_images(files, classes)
     results = Results(classes)
     numbers = _numbers([record.image for record in dataset.records])
-    network = partial(detect_rows, detector)
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         drawn = []
-        found_in = detect_all(network, dataset, contexts, batch_size, sizes, num_workers)
+        found_in = detect_all(run, dataset, contexts, batch_size, sizes, num_workers)
         for index, rows in tqdm(found_in, "detecting", len(dataset), unit="image", leave=False, disable=no_bar()):
             record = dataset.records[index]
             found = _above(in_image(rows, record, sizes, len(classes)), threshold)
@@ -106,10 +124,8 @@ def _in_images(
     return done
 
 
-def _in_video(
-    detector: Detector, contexts: Sequence[mx.Context], file: Path, out: Path, threshold: float, batch_size: int
-) -> str:
-    classes, sizes = detector.classes, detector.sizes
+def _in_video(network: _Network, file: Path, out: Path, threshold: float, batch_size: int) -> str:
+    run, classes, sizes, contexts = network
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # it says much of what is no video; we say it once
     with library_name(file) as name:
         video = cv2.VideoCapture(name)
@@ -121,7 +137,7 @@ def _in_video(
             pixels = np.stack([transform(frame)[0] for frame in batch])
             extents = sizes.extents(np.array([frame.shape[:2] for frame in batch])).astype(np.float32)
             inputs = zip(split(pixels, contexts), split(extents, contexts))
-            parts = [detect_rows(detector, *part) for part in inputs if len(part[0])]
+            parts = [run(*part) for part in inputs if len(part[0])]
             for frame, rows in zip(batch, np.concatenate([part.asnumpy() for part in parts])):
                 height, width = frame.shape[:2]
                 number = len(results.images)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -202,10 +202,15 @@ def measure_speed(detector: Detector, batch_size: int, context: mx.Context | Non
     images = mx.nd.array(np.random.default_rng(0).standard_normal((batch_size, 3, *size)), ctx=context)
     extents = mx.nd.array([size] * batch_size, ctx=context)
     detector.hybridize(static_alloc=True)
+    return images_per_s(lambda: detect_rows(detector, images, extents), batch_size, passes)
+
+
+def images_per_s(detect: Callable[[], NDArray], batch_size: int, passes: int = 7) -> float:
+    """Images per second of what detects in a batch, median of several passes."""
 
     def seconds() -> float:
         start = time.perf_counter()
-        detect_rows(detector, images, extents).asnumpy()
+        detect().asnumpy()
         return time.perf_counter() - start
 
     seconds()  # the first pass compiles and allocates
@@ -234,8 +239,27 @@ def evaluate_params(
     workers, policy = recipe.train.num_workers, worker_policy(recipe.train)
     result = evaluate(detector, dataset, contexts, recipe.eval, workers, progress, policy)
     return {
+        **described(recipe, params_path, meta, dataset, result, contexts),
+        "parameters": parameters,
+        "macs": macs,
+        "images_per_s": measure_speed(detector, SPEED_BATCH, contexts[0]),
+        "speed_batch": SPEED_BATCH,
+        "samples": samples(detector, dataset, result.detections, contexts[0]),
+    }
+
+
+def described(
+    recipe: Recipe,
+    path: Path,
+    meta: Mapping[str, Any],
+    dataset: DetectionDataset,
+    result: Evaluation,
+    contexts: Sequence[mx.Context],
+) -> dict[str, Any]:
+    """What eval.json holds of a network in a file, of which `meta` is known, beside its cost and its samples."""
+    return {
         "network": meta["network"],
-        "params_file": str(params_path),
+        "params_file": str(path),
         "sha256": meta["sha256"],
         "metric": recipe.eval.metric,
         "map": _number(result.map),
@@ -251,11 +275,6 @@ def evaluate_params(
         "seed": meta.get("seed", recipe.train.seed),
         "machine": machine(),
         "contexts": [str(context) for context in contexts],
-        "parameters": parameters,
-        "macs": macs,
-        "images_per_s": measure_speed(detector, SPEED_BATCH, contexts[0]),
-        "speed_batch": SPEED_BATCH,
-        "samples": samples(detector, dataset, result.detections, contexts[0]),
     }
 
 

@@ -17,6 +17,8 @@ from gan_kd.errors import RunError
 from gan_kd.system.paths import library_name
 
 INPUT = "data"
+#: Ends the name of a graph's file.
+GRAPH = "-symbol.json"
 
 
 class Graph(NamedTuple):
@@ -76,7 +78,7 @@ def save(graph: Graph, prefix: Path) -> list[Path]:
 
 def files(prefix: Path) -> list[Path]:
     """The two files of a prefix."""
-    return [prefix.with_name(f"{prefix.name}{end}") for end in ("-symbol.json", "-0000.params")]
+    return [prefix.with_name(f"{prefix.name}{end}") for end in (GRAPH, "-0000.params")]
 
 
 def load(prefix: Path) -> SymbolBlock:

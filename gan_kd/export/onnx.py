@@ -21,6 +21,7 @@ from gan_kd.compat import threads
 from gan_kd.data.pixels import MEAN, STD
 from gan_kd.detectors.base import Detector
 from gan_kd.export.mxnet import INPUT, Predictions, trace
+from gan_kd.system.paths import library_name
 
 OPSET, IR_VERSION = 13, 8  # IR 8 belongs to the releases that brought opset 13 into use
 
@@ -57,7 +58,8 @@ def session(path: Path) -> onnxruntime.InferenceSession:
     """The file in onnxruntime on the CPU, with as many threads as MXNet has."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    with library_name(path) as name:
+        return onnxruntime.InferenceSession(name, options, providers=["CPUExecutionProvider"])
 
 
 def run(net: onnxruntime.InferenceSession, images: np.ndarray) -> list[np.ndarray]:

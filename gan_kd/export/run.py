@@ -22,6 +22,7 @@ from gan_kd.detectors.saved import load_detector, require_classes
 from gan_kd.errors import RunError, UsageError
 from gan_kd.evaluation import evaluate
 from gan_kd.export import compare, forms, sources, table
+from gan_kd.export.files import RECORD
 from gan_kd.export.mxnet import INPUT
 from gan_kd.recipe import Recipe
 from gan_kd.recipe.families import OLDEST
@@ -43,6 +44,9 @@ _SOURCE = (
     "epoch",
     "commit",
     "sha256",
+    "recipe_hash",
+    "teacher",
+    "distillers",
 )
 
 
@@ -116,7 +120,7 @@ def export(
             "commit": commit(),
             "machine": machine(),
         }
-        write_json(folder / "export.json", record)
+        write_json(folder / RECORD, record)
         (folder / "export.md").write_text(table.markdown(record), encoding="utf-8")
     return record
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from gan_kd.export.forms import BATCH, Form
 from gan_kd.report.page import Block, Code, Table, Text
+from gan_kd.system.files import sha256
 from gan_kd.system.timing import in_turn, ratios
 
 ROUNDS = 31  # timed passes
@@ -24,6 +25,7 @@ def measure(forms: Sequence[Form], student: Form, rounds: int) -> list[dict[str,
             "files": [file.name for file in form.files],
             "parameters": form.parameters,
             "macs": form.macs,
+            "sha256": {file.name: sha256(file) for file in form.files},
             "bytes": sum(file.stat().st_size for file in form.files),
             "images_per_s": BATCH / float(np.median(seconds[str(row)])),
             "speed_ratio": np.percentile(ratios(own, seconds[str(row)]), [25, 50, 75]).tolist(),

@@ -30,6 +30,7 @@ KINDS = {
     "params": Kind(500, ".params", "mx.nd.load", "weights.params"),
     "checkpoint": Kind(150, "checkpoint (arrays, state.json)", "mx.nd.load, json", "weights.checkpoint"),
     "detector": Kind(50, "best.json, best.params", "json", "weights.detector"),
+    "export": Kind(120, "export (export.json, symbol, params)", "json", "weights.exported"),
     "xml": Kind(300, "VOC annotation", "ElementTree", "annotations.xml"),
     "list": Kind(60, "VOC list of images, class list", "str.splitlines", "annotations.lists"),
     "coco": Kind(250, "COCO annotation", "json", "annotations.coco"),

@@ -13,7 +13,9 @@ import mxnet as mx  # isort: skip
 
 from gan_kd.detectors.saved import load_detector, save_detector
 from gan_kd.errors import UsageError
+from gan_kd.export.load import load_exported
 from gan_kd.gluon import weights
+from gan_kd.system.files import sha256
 from gan_kd.training import checkpoint as checkpoints
 from gan_kd.training.trainer import Progress
 from tests.fuzz.site import SHARED, Site, written
@@ -112,6 +114,38 @@ def detector(folder: Path) -> Site:
     }
     hurtful["nested deeply"] = b'{"a":' * 50_000
     return Site(sound, lambda _: load_detector(file), lambda f: _json(f) if f == described else _bare(f), hurtful)
+
+
+def exported(folder: Path) -> Site:
+    """A network as MXNet's symbol with the record of its export, and the record alone damaged as well."""
+    net = mx.sym.Group([mx.sym.var("data") * mx.sym.var(name) for name in ("ids", "scores", "boxes")])
+    folder.mkdir(exist_ok=True)
+    mx.model.save_checkpoint(str(folder / "net"), 0, net, {n: mx.nd.ones((1,)) for n in ("ids", "scores", "boxes")}, {})
+    names = ["net-symbol.json", "net-0000.params"]
+    form = {"name": "teacher", "files": names, "parameters": 3, "macs": 3}
+    record = {
+        "source": {"network": "teacher", "backbone": "x", "head": "own", "head_backbone": "x", "sha256": "0"},
+        "input": {"shape": ["N", 3, 128, 128]}, "classes": ["cat"],
+        "forms": [{**form, "sha256": {name: sha256(folder / name) for name in names}}],
+    }  # fmt: skip
+    file = folder / "export.json"
+    sound = written(folder, (file.name, json.dumps(record).encode()))
+    sound += [(folder / name, (folder / name).read_bytes()) for name in names]
+    wrong: dict[str, list[Any]] = {
+        "source": [None, [], {}, "x", {**record["source"], "network": 7}],  # type: ignore[dict-item]
+        "input": [{}, {"shape": 7}, {"shape": [1, 3, "128", 128]}, {"shape": [1, 3, 10**9, 1]}, {"shape": [1, True]}],
+        "classes": [None, [], [7], "cat", {}],
+        "forms": [None, [], {}, [7], [{}], [{**form, "files": None}], [{**form, "files": []}], [{**form, "files": [7]}],
+                  [{**form, "files": ["../../etc/hostname"]}], [{**form, "files": ["/dev/zero-symbol.json"]}],
+                  [{**form, "sha256": 7}], [{**form, "macs": None}], [{**form, "macs": float("nan")}]],
+    }  # fmt: skip
+    hurtful = {
+        f"{key} {str(value)[:30]}": json.dumps({**record, key: value}).encode()
+        for key, values in wrong.items()
+        for value in values
+    }
+    hurtful |= {"nested deeply": b"[" * 100_000, "a list": b"[]"}
+    return Site(sound, lambda _: load_exported(folder), lambda path: _json(path) if path == file else path, hurtful)
 
 
 def _bare(file: Path) -> list:
