@@ -1,24 +1,34 @@
-"""Values of any type and size where a recipe, a study or an override has others: a result or a sentence."""
+"""Values of any type and size where a recipe, a command or the system has others: a result or a sentence."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
+import os
 from functools import partial
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gan_kd.__main__ import main
+from gan_kd.compat import MOST_THREADS, tidy_threads
+from gan_kd.data import images
 from gan_kd.errors import UserError
 from gan_kd.recipe import from_dict, load, to_yaml
 from gan_kd.recipe.convert import build
 from gan_kd.recipe.load import parse_override
 from gan_kd.study.schema import Study
+from gan_kd.system.console import prepare_streams
 from gan_kd.system.untrusted import file_within
 
 EXAMPLES = 150  # of each test, the same ones at every call
+DRAWN = 8 * EXAMPLES  # of all tests
 SETTINGS = settings(
     max_examples=EXAMPLES,
     derandomize=True,
@@ -103,6 +113,64 @@ def test_a_name_never_leads_out_of_its_folder(tmp_path_factory, name):
 @pytest.mark.parametrize("name", ["a.jpg", "train/a b.jpg", "ä/ö.png", "..a", "a..jpg", "./a"])
 def test_names_that_are_taken(tmp_path, name):
     assert file_within(tmp_path, name) == tmp_path / name
+
+
+COMMANDS = ("check", "recipes", "status", "report", "eval", "detect", "export")  # those that read
+FLAGS = (
+    "--params", "--recipe", "--set", "--json", "--gpus", "--contexts", "--batch-size", "-j", "--threshold", "--out",
+    "--format", "--images", "--show", "--epochs", "--lr", "--data-shape", "--seed", "--dataset-root", "-q", "--",
+)  # fmt: skip
+TEXTS = (
+    st.text(max_size=12)
+    | st.integers().map(str)
+    | st.sampled_from(["", "-1", "nan", "1e999", "9" * 400, "gpu:0", "cpu:-1", "~", "~nobody/x", "/dev/null", "\udce9"])
+)
+
+
+@SETTINGS
+@given(st.sampled_from(COMMANDS), st.lists(st.sampled_from(FLAGS) | TEXTS, max_size=6))
+def test_words_behind_a_command(tmp_path, monkeypatch, command, words):
+    """An exit code and at most a line, or the usage; nothing is left behind."""
+    monkeypatch.chdir(tmp_path)
+    out, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
+        assert main([command, *words]) in (0, 1, 2)
+        assert said.getvalue().count("\n") <= 1
+    assert not list(tmp_path.iterdir())
+
+
+@SETTINGS
+@given(st.binary(min_size=1, max_size=60).filter(lambda name: not {b"/"[0], 0} & {*name}))
+def test_an_image_of_any_name(tmp_path_factory, name):
+    """Whatever bytes the system has for it."""
+    path = tmp_path_factory.getbasetemp() / os.fsdecode(name + b".png")
+    path.write_bytes(cv2.imencode(".png", np.zeros((4, 6, 3), np.uint8))[1].tobytes())
+    with images.strict():
+        assert images.verified_size(path) == (6, 4)
+    assert images.read(path).shape == (4, 6, 3)
+    path.unlink()
+
+
+@SETTINGS
+@given(st.sampled_from(["ascii", "latin-1", "utf-8", "cp437", "utf-16", "shift_jis"]), st.text() | st.just("\udce9"))
+def test_any_text_on_any_screen(encoding, text):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    with contextlib.redirect_stdout(stream):
+        prepare_streams()
+        print(text, flush=True)
+
+
+@SETTINGS
+@given(st.text(max_size=8) | st.integers().map(str) | st.text(alphabet=" ,0123456789-+.", max_size=12))
+def test_any_number_of_threads(text):
+    before = os.environ.get("OMP_NUM_THREADS")
+    try:
+        os.environ["OMP_NUM_THREADS"] = text.replace("\0", "").encode(errors="ignore").decode()
+        tidy_threads()
+        assert 1 <= int(os.environ.get("OMP_NUM_THREADS", "1")) <= MOST_THREADS
+    finally:
+        os.environ.pop("OMP_NUM_THREADS", None)
+        os.environ.update({} if before is None else {"OMP_NUM_THREADS": before})
 
 
 NOT_TAKEN = ["", ".", "/a", "../a", "a/../../b", "a/..", "a\0", "a\nb", "\ud800", "x" * 251, "a/" * 501]
