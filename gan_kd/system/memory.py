@@ -33,7 +33,7 @@ def free_memory(proc: Path = Path("/proc"), groups: Path = _GROUPS) -> float:
 def _folders(proc: Path, groups: Path) -> Iterator[Path]:
     """Folders of the control groups of memory that this process is in, up to the root."""
     try:
-        lines = (proc / "self" / "cgroup").read_text().splitlines()
+        lines = (proc / "self" / "cgroup").read_text("utf-8", "replace").splitlines()
     except OSError:
         return
     for line in lines:

@@ -335,3 +335,13 @@ def test_a_fault_in_an_evaluation_costs_no_epoch(folder, data, tmp_path, epochs)
     assert_same(results(recipe, tmp_path / "undisturbed", data), results(recipe, tmp_path / "failed", data))
     for one in ("undisturbed", "failed"):
         assert (tmp_path / one / "baseline" / "best.params").is_file()
+
+
+def test_a_run_whose_map_does_not_exist_ends_with_its_networks_and_report(folder, data, tmp_path):
+    """All objects of val are difficult: the latest parameters are the best ones."""
+    recipe = make_recipe(folder, {"trains": "baseline", "epochs": 2}, val_interval=1)
+    records = [r._replace(difficult=np.ones_like(r.difficult)) for r in data[1].records]
+    measured = finished(recipe, tmp_path, (data[0], DetectionDataset(data[1].classes, records)))
+    assert measured["map"] is None and measured["last_map"] is None
+    assert json.loads((tmp_path / "baseline" / "best.json").read_text())["epoch"] == 2
+    assert (tmp_path / "baseline" / "best.params").is_file() and (tmp_path / "report" / "report.html").is_file()
