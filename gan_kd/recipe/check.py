@@ -133,7 +133,7 @@ def _check_schedule(path: str, schedule: Schedule, stage: str, epochs: int) -> N
 def _check_devices(recipe: Recipe) -> None:
     contexts = recipe.train.contexts
     for i, context in enumerate(contexts):
-        if not re.fullmatch(r"(cpu|gpu):\d+", context):
+        if not re.fullmatch(r"(cpu|gpu):[0-9]{1,3}", context):  # MXNet makes room for each device up to the number
             raise UsageError(f"train.contexts[{i}] is written cpu:0 or gpu:0, not {context}")
     _refuse_repeated("train.contexts", contexts)
     if len({context[:3] for context in contexts}) != 1:

@@ -314,6 +314,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ("train.batch_size=1", "train.batch_size 1 cannot be split over 2 contexts"),
         ("eval.batch_size=1", "eval.batch_size 1 cannot be split over 2 contexts"),
         ("train.contexts=[gpu0]", "train.contexts[0] is written cpu:0 or gpu:0, not gpu0"),
+        ("train.contexts=['cpu:2000000000']", "train.contexts[0] is written cpu:0 or gpu:0, not cpu:2000000000"),
         ("train.contexts=['cpu:0', 'cpu:0']", "train.contexts names cpu:0 twice"),
         ("train.contexts=['cpu:0', 'gpu:0']", "either GPUs or CPUs"),
         ("train.contexts=[]", "either GPUs or CPUs"),
