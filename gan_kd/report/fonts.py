@@ -21,14 +21,14 @@ from matplotlib.ft2font import FT2Font
 log = logging.getLogger("gan_kd")
 NORMAL = "DejaVu Sans"
 _NORMAL_FILE = str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans-Bold.ttf"))
-# Scripts of East Asia: from the first of their radicals, and the planes of rare characters.
-_EAST_ASIAN = (
-    (0x1100, 0x11FF),
-    (0x2E80, 0xA4CF),
-    (0xAC00, 0xD7FF),
-    (0xF900, 0xFAFF),
-    (0xFF00, 0xFFEF),
-    (0x20000, 0x3FFFF),
+# What to install, by the code points of a letter, from the first that fits.
+_PACKAGES = (
+    ("Symbola (Debian: fonts-symbola)", ((0x1F000, 0x1FAFF),)),
+    (
+        "Noto Sans CJK (Debian: fonts-noto-cjk)",
+        ((0x1100, 0x11FF), (0x2E80, 0xA4CF), (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0xFF00, 0xFFEF), (0x20000, 0x3FFFF)),
+    ),
+    ("Noto (Debian: fonts-noto-core)", ((0, 0x10FFFF),)),
 )
 _told: set[str] = set()
 
@@ -101,9 +101,10 @@ def _letters(file: str) -> frozenset[str]:
 
 
 def _tell(lost: frozenset[str]) -> None:
-    asian = any(low <= ord(letter) <= high for letter in lost for low, high in _EAST_ASIAN)
-    package = "Noto Sans CJK (Debian: fonts-noto-cjk)" if asian else "Noto (Debian: fonts-noto-core)"
-    if package not in _told:
-        _told.add(package)
-        letters = "".join(sorted(lost)[:8])
-        log.warning("no font here has '%s' of the class names, so pictures show numbers: install %s", letters, package)
+    for letter in sorted(lost):
+        package = next(name for name, parts in _PACKAGES if any(low <= ord(letter) <= high for low, high in parts))
+        if package not in _told:
+            _told.add(package)
+            log.warning(
+                "no font here has '%s' of a class name, so pictures show its number: install %s", letter, package
+            )

@@ -19,6 +19,7 @@ from gan_kd.commands.detect import main
 from gan_kd.data import demo, images
 from gan_kd.data.pixels import ValTransform
 from gan_kd.data.sizes import Square
+from gan_kd.detection.run import _draw
 from gan_kd.detectors.saved import load_detector
 from gan_kd.errors import RunError, UsageError
 
@@ -180,3 +181,11 @@ def test_wrong_numbers_end_with_the_usage(params, folder, tmp_path, arguments, c
         main([str(folder), "--params", str(params), "--out", str(tmp_path), *arguments])
     assert caught.value.code == 2
     assert f"{arguments[1]} is not a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "written"), [("a.JPG", "a.JPG"), ("a.jpe", "a.jpe"), ("a.jfif", "a.jfif.png")])
+def test_a_picture_has_a_suffix_that_opencv_writes(folder, tmp_path, name, written):
+    shutil.copy(min(folder.iterdir()), tmp_path / name)
+    (tmp_path / "out").mkdir()
+    _draw(tmp_path / name, tmp_path / "out", np.zeros((0, 6)), ["cat"])
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [written]
