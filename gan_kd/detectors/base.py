@@ -192,8 +192,8 @@ class Detected(NamedTuple):
     losses: dict[str, list[NDArray]]
     #: The head's predictions, as of `Head.outputs`.
     outputs: list[Any]
-    #: What was assigned to what, arrays by name, where the family can tell.
-    assigned: list[Mapping[str, NDArray]] | None = None
+    #: What was assigned to what on every device, by names of the family, where it can tell.
+    assigned: Sequence[Mapping[str, Any]] | None = None
 
 
 class DetectionLoss(Protocol):

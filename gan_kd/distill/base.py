@@ -129,7 +129,7 @@ class Distiller:
 
         Here `gradient_NAME` for each of its losses: the norm of the weighted loss's gradient at the student's map of
         the whole batch. Called outside `autograd.record()`; waits for the devices and changes nothing. Not called for
-        a method that needs outputs: those gradients are taken through the head, by the engine.
+        a method of predictions alone: those gradients are taken through the head, by the engine.
         """
         maps = [leaves(part.student) for part in seen]
         with autograd.record():

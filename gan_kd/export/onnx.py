@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def run(net: onnxruntime.InferenceSession, images: np.ndarray) -> list[np.ndarra
 def _predictions(detector: Detector) -> onnx.GraphProto:
     """Image -> the head's predictions, as MXNet converts it."""
     symbol, weights, states = trace(Predictions(detector))
+    symbol = _with_distinct_names(symbol)
     size = detector.sizes.typical
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder, "predictions.onnx"))
@@ -83,6 +85,22 @@ def _predictions(detector: Detector) -> onnx.GraphProto:
     del graph.input[:]
     graph.input.append(image)
     return graph
+
+
+def _with_distinct_names(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
+    """The same graph, every operator by a name of its own.
+
+    A block that is called for several maps repeats its operators' names, and of nodes of one name MXNet's converter
+    keeps the last.
+    """
+    graph = json.loads(symbol.tojson())
+    taken: Counter[str] = Counter()
+    for node in graph["nodes"]:
+        if node["op"] != "null":
+            taken[node["name"]] += 1
+            if taken[node["name"]] > 1:
+                node["name"] += f"_again{taken[node['name']]}"
+    return mx.sym.load_json(json.dumps(graph))
 
 
 class Nodes:

@@ -5,14 +5,18 @@ from gan_kd.recipe.flags import add_arguments, contexts_from, overrides_from, re
 from gan_kd.recipe.load import from_dict, load, names, show
 from gan_kd.recipe.methods import (
     Adaptation,
+    BoundedRegression,
     CosineAttention,
     Cwd,
     FeatureImitation,
     FineGrained,
     Gan,
+    Gfl,
     InformationMap,
+    Localization,
     Optimizer,
     OutputImitation,
+    RegionImitation,
     Schedule,
 )
 from gan_kd.recipe.schema import Data, Demo, Distill, Eval, Published, Recipe, Stage, Student, Teacher, Train
@@ -20,6 +24,7 @@ from gan_kd.recipe.words import network_in_words
 
 __all__ = [
     "Adaptation",
+    "BoundedRegression",
     "CosineAttention",
     "Cwd",
     "Data",
@@ -29,11 +34,14 @@ __all__ = [
     "FeatureImitation",
     "FineGrained",
     "Gan",
+    "Gfl",
     "InformationMap",
+    "Localization",
     "Optimizer",
     "OutputImitation",
     "Published",
     "Recipe",
+    "RegionImitation",
     "Schedule",
     "Stage",
     "Student",

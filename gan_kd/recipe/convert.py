@@ -16,6 +16,7 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from gan_kd.errors import UsageError
+from gan_kd.recipe import methods
 from gan_kd.recipe.schema import Recipe
 
 _KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -200,7 +201,8 @@ def _check_bounds(value: float, path: str, bounds: Mapping[str, float | None]) -
 
 def _types(knob: dataclasses.Field[Any], top: type) -> list[Any]:
     """The alternatives of a field's annotation; Python 3.9 cannot evaluate "str | None" as a whole."""
-    return [eval(part, vars(sys.modules[top.__module__])) for part in str(knob.type).split(" | ")]
+    known = {**vars(methods), **vars(sys.modules[top.__module__])}
+    return [eval(part, known) for part in str(knob.type).split(" | ")]
 
 
 def _default(knob: dataclasses.Field[Any], parent: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from gan_kd.recipe import ssd
+from gan_kd.recipe import gfl, ssd
 
 if TYPE_CHECKING:
     from gan_kd.recipe.schema import Recipe
@@ -33,5 +33,13 @@ OLDEST = "ssd"
 FAMILIES = {
     "ssd": Facts(
         "SSD", "gan_kd.detectors.ssd.family", ssd.BACKBONES, ssd.check, gives=("outputs", "assigned", "anchors")
+    ),
+    "gfl": Facts(
+        "GFL",
+        "gan_kd.detectors.gfl.family",
+        gfl.BACKBONES,
+        gfl.check,
+        places=("backbone", "neck"),
+        gives=("outputs", "assigned"),
     ),
 }

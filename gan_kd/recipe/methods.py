@@ -171,3 +171,96 @@ class OutputImitation:
     weight: float = knob("in the student's loss", 1.0, least=0)
     boxes: float = knob("of the boxes beside the classes", 1.0, least=0)
     temperature: float = knob("that class logits are divided by", 1.0, above=0)
+
+
+@dataclass(frozen=True)
+class Gfl:
+    """Neck, head and training of a GFL detector, of teacher and student alike."""
+
+    width: int = knob("channels of the pyramid's levels and of the head", 256, least=1)
+    convolutions: int = knob("in each of the head's towers", 4, least=1)
+    groups: int = knob("of GroupNorm in the towers", 32, least=1)
+    reg_max: int = knob("an edge is a distribution over 0..this strides of its level", 16, least=1)
+    short: int | None = knob(
+        "shorter side of the input, px, where images keep their aspect ratio; null: squares of data.size",
+        None,
+        least=128,
+    )
+    longest: int = knob("gfl.short only: the longer side is this at most, px", 1333, least=128)
+    freeze: bool = knob(
+        "stem and first stage keep their weights and BatchNorm its statistics, for 2 or 3 images a device", False
+    )
+
+
+@dataclass(frozen=True)
+class EdgeDistillation:
+    """LD: the distributions of box edges. Terms of weight 0 are off."""
+
+    main: float = knob("weight in the main region, the positive priors", 0.25, least=0)
+    vlr: float = knob("weight in the valuable localization region (the published 0.25 / 4)", 0.0625, least=0)
+    temperature: float = knob("that box logits are divided by", 10.0, above=0)
+    reference: float = knob(
+        "images whose sum LD is, whatever the batch: the published program adds up a device's batch, 2 images of COCO",
+        2.0,
+        above=0,
+    )
+
+
+@dataclass(frozen=True)
+class ClassDistillation:
+    """KD: the distributions over classes, a mean over a region's priors on each level. Terms of weight 0 are off."""
+
+    main: float = knob("weight in the main region", 1.0, least=0)
+    vlr: float = knob("weight in the valuable localization region", 0.0, least=0)
+    temperature: float = knob("that class logits are divided by", 2.0, above=0)
+    coefficient: float = knob(
+        "of the plain divergence: published is 40 / classes, which is 0.5 for COCO and 2 for VOC", 0.5, least=0
+    )
+
+
+@dataclass(frozen=True)
+class ValuableRegion:
+    """VLR: where the student learns edges beside the positive priors."""
+
+    gamma: float = knob("share of an object's ATSS threshold from which its region begins", 0.25, least=0, most=1)
+    overlap: str = knob(
+        "what the intersection with an object is divided by: prior (its area, as the published program), union (DIoU, "
+        "as the paper)",
+        "prior",
+        choices=("prior", "union"),
+    )
+    weight: str = knob(
+        "what a prior counts: iou (with its object, as the published program) or one (as the paper)",
+        "iou",
+        choices=("iou", "one"),
+    )
+
+
+@dataclass(frozen=True)
+class Localization:
+    """Localization Distillation of GFL (arXiv 2102.12252): four terms, two regions."""
+
+    ld: EdgeDistillation = knob("", make=EdgeDistillation)
+    kd: ClassDistillation = knob("", make=ClassDistillation)
+    vlr: ValuableRegion = knob("", make=ValuableRegion)
+
+
+@dataclass(frozen=True)
+class RegionImitation:
+    """Squared difference of the pyramid's maps in a region (GFL): rivals of localization distillation."""
+
+    weight: float = knob("in the student's loss", 2.0, least=0)
+    region: str = knob(
+        "cells that count: whole (all), inside (an object's box), main (positive priors), fine_grained, general "
+        "(where the networks' scores differ most)",
+        "fine_grained",
+        choices=("whole", "inside", "main", "fine_grained", "general"),
+    )
+
+
+@dataclass(frozen=True)
+class BoundedRegression:
+    """GIoU loss of positive priors where the student's box is not better than the teacher's (GFL)."""
+
+    weight: float = knob("beside the detector's own GIoU loss", 1.0, least=0)
+    margin: float = knob("by which the student has to be better, in GIoU", 0.1, least=0)

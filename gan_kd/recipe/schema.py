@@ -13,14 +13,18 @@ from gan_kd.recipe.methods import (
     Adaptation as Adaptation,  # a section within FineGrained's, whose type is looked up here
 )
 from gan_kd.recipe.methods import (
+    BoundedRegression,
     CosineAttention,
     Cwd,
     FeatureImitation,
     FineGrained,
     Gan,
+    Gfl,
     InformationMap,
+    Localization,
     Optimizer,
     OutputImitation,
+    RegionImitation,
     Schedule,
 )
 
@@ -34,6 +38,9 @@ DISTILLERS = (
     "cwd",
     "information_map",
     "outputs",
+    "localization",
+    "region_imitation",
+    "bounded_regression",
 )
 
 
@@ -151,6 +158,9 @@ class Distill:
     cwd: Cwd = knob("", make=Cwd, in_hash=None)
     information_map: InformationMap = knob("", make=InformationMap, in_hash=None)
     outputs: OutputImitation = knob("", make=OutputImitation, in_hash=None)
+    localization: Localization = knob("", make=Localization, in_hash=None)
+    region_imitation: RegionImitation = knob("", make=RegionImitation, in_hash=None)
+    bounded_regression: BoundedRegression = knob("", make=BoundedRegression, in_hash=None)
     custom: dict[str, dict] = knob("keyword arguments of your own distillers, by dotted name", make=dict, in_hash=None)
 
     def __post_init__(self) -> None:
@@ -172,7 +182,8 @@ class Stage:
     schedule: Schedule = knob("", make=Schedule)
     distillers: list[str] = knob(
         "distilled only, their losses summed: gan, cosine_attention, feature_imitation, fine_grained, cwd, "
-        "information_map, outputs, or your own: package.module.Class",
+        "information_map, outputs, of GFL localization, region_imitation, bounded_regression, or your own: "
+        "package.module.Class",
         make=list,
     )
 
@@ -231,11 +242,12 @@ class Recipe:
     name: str = knob("of the folder under runs/ (default: the file's name)", in_hash=False)
     description: str = knob("what it trains, on one line", "", in_hash=False)
     published: Published | None = knob("place in the paper's tables, or null", None, in_hash=False)
-    detector: str = knob("family of both networks: ssd", "ssd", in_hash=None)
+    detector: str = knob("family of both networks: ssd or gfl", "ssd", in_hash=None)
     data: Data = knob("", make=Data)
     teacher: Teacher = knob("", make=Teacher)
     student: Student = knob("", make=Student)
     distill: Distill = knob("", make=Distill)
+    gfl: Gfl = knob("", make=Gfl, in_hash=None)
     stages: dict[str, Stage] = knob("by name, in the order of training", make=dict)
     train: Train = knob("", make=Train)
     eval: Eval = knob("", make=Eval)

@@ -27,6 +27,8 @@ LOSSES = {
     "adversarial": "L_adv", "adversarial_match": "D\'s layers", "cosine_attention": "cosine attention",
     "feature_imitation": "imitation", "fine_grained": "fine-grained imitation", "cwd": "CWD",
     "information_map": "information map", "outputs": "outputs", "outputs_boxes": "outputs' boxes",
+    "ld": "main LD", "ld_vlr": "VLR LD", "kd": "main KD", "kd_vlr": "VLR KD",
+    "region_imitation": "imitation in a region", "bounded_regression": "bounded regression",
 }  # fmt: skip
 DECADES = 6  # more would be rounding
 

@@ -9,13 +9,16 @@ import mxnet as mx
 from gan_kd.detectors.families import family
 from gan_kd.distill import custom
 from gan_kd.distill.base import Compared, Distiller
+from gan_kd.distill.bounded_regression import BoundedRegression
 from gan_kd.distill.cosine_attention import CosineAttention
 from gan_kd.distill.cwd import ChannelWise
 from gan_kd.distill.feature_imitation import FeatureImitation
 from gan_kd.distill.fine_grained import FineGrained
 from gan_kd.distill.gan import GanDistiller
 from gan_kd.distill.information_map import InformationMap
+from gan_kd.distill.localization import LocalizationDistillation
 from gan_kd.distill.outputs import OutputImitation
+from gan_kd.distill.region_imitation import RegionImitation
 from gan_kd.errors import UsageError
 from gan_kd.recipe import Recipe, Stage
 from gan_kd.recipe.families import FAMILIES
@@ -30,6 +33,9 @@ METHODS: dict[str, type[Distiller]] = {
     "cwd": ChannelWise,
     "information_map": InformationMap,
     "outputs": OutputImitation,
+    "localization": LocalizationDistillation,
+    "region_imitation": RegionImitation,
+    "bounded_regression": BoundedRegression,
 }
 
 

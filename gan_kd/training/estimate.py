@@ -36,10 +36,11 @@ _KEPT, _GRADIENTS, _FORWARD = 1.2, 1.5, 2.0
 # Arrays of the compared maps' size that a distiller's own operators hold at a time; more for one that is not ours.
 _MAPS = {
     "gan": 6, "cosine_attention": 5, "feature_imitation": 5, "fine_grained": 6, "cwd": 5, "information_map": 5,
-    "outputs": 0,
+    "outputs": 0, "localization": 0, "region_imitation": 5, "bounded_regression": 0,
 }  # fmt: skip
 _MAPS_OF_OTHERS = 8
-# Likewise arrays of the predictions' size, of the distiller that compares outputs.
+# Likewise arrays of the predictions' size, of the distillers that compare outputs.
+_COMPARE_OUTPUTS = {"outputs", "localization", "region_imitation", "bounded_regression"}
 _OF_OUTPUTS = 8
 
 Bytes = dict[str, float]
@@ -177,7 +178,7 @@ class _Stage:
             return
         held = sum(_MAPS.get(name, _MAPS_OF_OTHERS) for name in stage.distillers)
         self.training += teacher.teaching() + held * FLOAT * cells
-        if "outputs" in stage.distillers:
+        if _COMPARE_OUTPUTS & {*stage.distillers}:
             # The teacher's head, and the copies of the predictions that softmax and the distances make.
             self.training += teacher.predicting() + _OF_OUTPUTS * FLOAT * teacher.cost.outputs
         if "fine_grained" in stage.distillers:

@@ -124,11 +124,12 @@ class Step:
                 through_head, lambda maps: {"detection": _added(self.detection(maps, prepared).losses)}
             )["detection"],
         }
+        detected = self.detection(through_head, prepared) if any(d.needs for d in self.distillers) else None
         for distiller in self.distillers:
-            if "outputs" in distiller.needs or "assigned" in distiller.needs:
+            if ("outputs" in distiller.needs or "assigned" in distiller.needs) and not distiller.places:
                 found.update(self._diagnose_outputs(distiller, batch, teacher, student, prepared, size))
             else:
-                own = distiller.diagnose(self._seen(distiller, batch, teacher, student), size)
+                own = distiller.diagnose(self._seen(distiller, batch, teacher, student, detected), size)
                 found.update({name: self._at_all_pairs(distiller, values) for name, values in own.items()})
         return {name: values if name in SHARED else _over_workers(name, values) for name, values in found.items()}
 

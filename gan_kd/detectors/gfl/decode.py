@@ -25,6 +25,7 @@ class GFLDecoder(HybridBlock):
         super().__init__()
         made = priors.make(priors.shapes(width, height))
         self.counts, self.most = made.counts, most
+        self.kept = sum(min(count, most) for count in self.counts)
         with self.name_scope():
             self.centres = self.params.get_constant("centres", np.tile(made.centres, 2)[None])
             # Distances to the left and top edge count backwards.
@@ -54,6 +55,35 @@ class GFLDecoder(HybridBlock):
         chosen = F.topk(F.max(scores, axis=2), k=self.most, dtype="int32")
         sample = F.broadcast_like(F.cast(F.contrib.arange_like(chosen, axis=0), "int32").expand_dims(1), chosen)
         return tuple(F.gather_nd(x, F.stack(sample, chosen)) for x in (scores, boxes))
+
+    def to_onnx(self, nodes: Any) -> tuple[str, str]:
+        """The same with ONNX's operators behind the head's predictions; names of scores and boxes.
+
+        nodes: of `export.onnx`, which this room does not know.
+        """
+        arrays = {name: getattr(self, name).value.asnumpy() for name in ("centres", "strides", "steps", "limits")}
+        centres, strides, steps, limits = (nodes.constant(array, np.float32) for array in arrays.values())
+        classes, boxes = nodes.found
+        scores = nodes.add("Sigmoid", classes)
+        bins = nodes.add("Reshape", boxes, nodes.constant([0, 0, 4, arrays["steps"].size]))
+        shares = nodes.add("Mul", nodes.add("Softmax", bins, axis=-1), steps)
+        distances = nodes.add("ReduceSum", shares, nodes.constant([3]), keepdims=0)
+        corners = nodes.add("Add", nodes.add("Mul", distances, strides), centres)
+        corners = nodes.add("Min", nodes.add("Relu", corners), limits)
+        if max(self.counts) <= self.most:
+            return scores, corners
+        levels: list[list[str]] = [[], []]
+        for count, end in zip(self.counts, np.cumsum(self.counts).tolist()):
+            place = [nodes.constant([value]) for value in (end - count, end, 1)]
+            part = [nodes.add("Slice", array, *place) for array in (scores, corners)]
+            if count > self.most:
+                best = nodes.add("ReduceMax", part[0], axes=[2], keepdims=0)
+                _, chosen = nodes.add_more(2, "TopK", best, nodes.constant([self.most]), axis=1)
+                chosen = nodes.add("Unsqueeze", chosen, nodes.constant([2]))
+                part = [nodes.add("GatherND", array, chosen, batch_dims=1) for array in part]
+            for found, array in zip(levels, part):
+                found.append(array)
+        return tuple(nodes.add("Concat", *found, axis=1) for found in levels)
 
 
 def suppress(

@@ -6,14 +6,22 @@ device.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import mxnet as mx
 import numpy as np
 from mxnet import autograd, nd
 from mxnet.ndarray import NDArray
 
+from gan_kd.data.batch import TrainBatch
+from gan_kd.detectors.base import Detected, Maps
+from gan_kd.detectors.gfl import priors
+from gan_kd.detectors.gfl.network import GFLHead
 from gan_kd.detectors.gfl.priors import Priors
+from gan_kd.detectors.gfl.transform import UNUSED
+from gan_kd.distributed.cluster import here
+from gan_kd.gluon.sync_bn import summed
 
 #: Weights of the box losses beside the quality focal loss.
 GIOU, DFL = 2.0, 0.25
@@ -34,6 +42,22 @@ class Positives(NamedTuple):
     distances: NDArray
 
 
+class Share(NamedTuple):
+    """What a device has of a batch beside images: n samples, and the counts of the whole batch."""
+
+    priors: Priors
+    #: (n,A) int32, on the host as all arrays of NumPy: object of each prior, -1 background, -2 no image's.
+    objects: np.ndarray
+    #: (n,M,5) corners in px and label of each object, and (n,M) its ATSS threshold.
+    truth: np.ndarray
+    thresholds: np.ndarray
+    positives: Positives | None
+    #: (n,A) 0 for cells that no image fills, else 1; None where images fill all.
+    used: NDArray | None
+    #: `counted` of the whole batch.
+    divisor: float
+
+
 class Sums(NamedTuple):
     """Sums of one device, (1,) each; the whole batch divides them."""
 
@@ -42,6 +66,40 @@ class Sums(NamedTuple):
     distribution: NDArray
     #: Of the positives' weights, without a gradient.
     weight: NDArray
+
+
+class GFLLoss:
+    """`qfl`, `giou` and `dfl` of a batch on every device, divided by the counts and weights of the whole batch."""
+
+    def __init__(self, reg_max: int) -> None:
+        self.reg_max = reg_max
+
+    def prepare(self, batch: TrainBatch, contexts: Sequence[mx.Context]) -> list[Share]:
+        """The positive priors of each device."""
+        made = priors.make(priors.shapes(*batch.images.shape[:1:-1]))
+        (count,) = here().total([counted(batch.targets[0])])
+        shares = []
+        arrays = (np.array_split(array.copy(), len(contexts)) for array in (*batch.targets, batch.truth))
+        for objects, thresholds, truth, context in zip(*arrays, contexts):
+            used = None if batch.extents is None else nd.array(objects != UNUSED, ctx=context)
+            found = positives(made, objects, truth, self.reg_max, context)
+            shares.append(Share(made, objects, truth, thresholds, found, used, count))
+        return shares
+
+    def shares(self, head: GFLHead, maps: Sequence[Maps], prepared: Sequence[Share]) -> Detected:
+        """The losses through a head. `assigned` are `share`, and `weight`, that of the positives of the whole batch."""
+        outputs = [head.outputs(part) for part in maps]
+        found = [sums(*predicted, share.positives, share.used) for predicted, share in zip(outputs, prepared)]
+        with autograd.pause():
+            total = nd.maximum(here().sum("gfl_weight", summed([part.weight for part in found])[0]), _LEAST)
+        named: dict[str, list[NDArray]] = {"qfl": [], "giou": [], "dfl": []}
+        assigned: list[Mapping[str, Any]] = []
+        for part, share in zip(found, prepared):
+            weight = total.as_in_context(part.weight.context)
+            for name, loss in weighted(part, share.divisor, weight).items():
+                named[name].append(loss)
+            assigned.append({"share": share, "weight": weight})
+        return Detected(named, outputs, assigned)
 
 
 def positives(

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import mxnet as mx
 from gluoncv.model_zoo import get_model
 from mxnet.gluon import HybridBlock, nn
+from mxnet.ndarray import NDArray
 
+from gan_kd.detectors.base import Extractor, Head, Level, Maps
+from gan_kd.detectors.gfl import priors
 from gan_kd.detectors.gfl.layers import GroupNorm, Scale
 from gan_kd.detectors.gfl.priors import STRIDES
-from gan_kd.detectors.store import weights_file
-from gan_kd.errors import UsageError
 from gan_kd.gluon import weights
-from gan_kd.recipe.convert import nearest
+from gan_kd.gluon.contexts import full
+from gan_kd.recipe import Gfl
 
-BACKBONES = (
-    *(f"mobilenet{width}" for width in ("0.25", "0.5", "0.75", "1.0")),
-    "mobilenetv2_1.0",
-    *(f"resnet{layers}_v1" for layers in (18, 34, 50, 101)),
-)
 #: Strides of the backbone's maps C3, C4, C5.
 TAPPED = STRIDES[:3]
 _UNIFORM = mx.init.Xavier("uniform", "avg", 3)  # of gain 1: as far as sqrt(6 / (inputs + outputs))
@@ -55,8 +53,14 @@ class Backbone(HybridBlock):
         sides = [shape[2] if len(shape) == 4 else 0 for shape in shapes]
         self.ends = [max(i for i, side in enumerate(sides) if side == size // stride) for stride in TAPPED]
         self.channels = [shapes[end][1] for end in self.ends]
+        self._stem = max(i for i, side in enumerate(sides) if side == size // 4)
         self.features = nn.HybridSequential(prefix="")
         self.features.add(*list(features)[: self.ends[-1] + 1])
+
+    def freeze_stem(self) -> None:
+        """End the gradients of the layers up to the last one of stride 4."""
+        for layer in self.features[: self._stem + 1]:
+            layer.collect_params().setattr("grad_req", "null")
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         maps = []
@@ -67,21 +71,15 @@ class Backbone(HybridBlock):
         return maps
 
 
-def backbone(name: str, init: str = "random") -> Backbone:
-    """The backbone of a GluonCV network on the CPU.
+def backbone(name: str, freeze: bool = False) -> Backbone:
+    """The backbone of a GluonCV network as shapes alone.
 
-    init: 'random' (He; follows mx.random.seed), 'imagenet' (GluonCV's download), or the path of a .params file of the
-    network. Raises UsageError for an unknown name or a wrong file, RunError if a download fails.
+    freeze: its BatchNorm keeps the statistics that it has, and layers of stride 4 and less are not trained, as in the
+    published program, which has 2 or 3 images a device.
     """
-    if name not in BACKBONES:
-        raise UsageError(f"GFL has no backbone '{name}'{nearest(name, BACKBONES)}")
-    built = Backbone(get_model(name, pretrained=False).features)
-    built.initialize(mx.init.Xavier("gaussian", "in", 2))
-    if init != "random":
-        path, what = weights_file(name) if init == "imagenet" else init, f"the backbone {name}"
-        arrays = weights.read(path, what)
-        own = {key: array for key, array in arrays.items() if not key.startswith("output.")}
-        weights.assign(built._collect_params_with_prefix(), own, path, what)
+    built = Backbone(get_model(name, pretrained=False, norm_kwargs={"use_global_stats": freeze}).features)
+    if freeze:
+        built.freeze_stem()
     return built
 
 
@@ -117,30 +115,74 @@ class FPN(HybridBlock):
         return levels
 
 
-class GFLHead(HybridBlock):
+class GFLExtractor(Extractor):
+    """Image (N,3,H,W) float32 -> C3, C4, C5 of the backbone and P3..P7 of the neck, which the head takes.
+
+    size: side of a square input in px; None where images differ in size. width: channels of the neck.
+    """
+
+    def __init__(self, backbone: Backbone, width: int, size: int | None) -> None:
+        sides: list[int | None] = [None] * len(STRIDES)
+        if size is not None:
+            sides = [rows for rows, _ in priors.shapes(size, size)]
+        neck = [Level("neck", width, stride, side) for stride, side in zip(STRIDES, sides)]
+        tapped = [Level("backbone", count, *level[2:]) for count, level in zip(backbone.channels, neck)]
+        super().__init__([*tapped, *neck], range(len(tapped), len(tapped) + len(neck)))
+        self.backbone = backbone
+        self.neck = FPN(backbone.channels, width)
+
+    def load_backbone(self, name: str, path: str | Path) -> None:
+        """Set the backbone from a .params file of the network `name`, its classifier aside. UsageError."""
+        what = f"the backbone {name}"
+        arrays, named = weights.read(path, what), self.backbone._collect_params_with_prefix()
+        if not any("." in key for key in arrays):  # the names that Gluon saved before MXNet 1.3
+            named = {parameter.name.partition("_")[2]: parameter for parameter in named.values()}
+        own = {key: array for key, array in arrays.items() if not key.startswith(("output.", "dense"))}
+        weights.assign(named, own, path, what)
+
+    def hybrid_forward(self, F: Any, x: Any) -> list[Any]:
+        maps = self.backbone(x)
+        return [*maps, *self.neck(*maps)]
+
+
+class Outputs(NamedTuple):
+    """Predictions of a head on one device: class logits (n,A,C), box logits (n,A,4 (reg_max + 1))."""
+
+    classes: NDArray
+    boxes: NDArray
+
+
+class GFLHead(Head):
     """P3..P7 -> class logits (N,A,classes) and box logits (N,A,4 (reg_max + 1)), float32.
 
     A priors, one a cell, level after level from P3, row after row. Classes are independent sigmoids, without a
     background. Box logits are those of the distances to the left, top, right and bottom edge, one edge after the other:
     a distribution over 0..reg_max strides each.
 
-    width: channels of the levels and of both towers. convolutions: in a tower. groups: of GroupNorm.
+    settings: of which it takes width, channels of the levels and of both towers, convolutions of a tower, groups of
+    GroupNorm, and reg_max.
     """
 
-    def __init__(
-        self, classes: int, width: int = 256, convolutions: int = 4, groups: int = 32, reg_max: int = 16
-    ) -> None:
+    def __init__(self, classes: Sequence[str], settings: Gfl) -> None:
         super().__init__()
-        self.classes, self.reg_max = classes, reg_max
+        self.classes, self.settings = tuple(classes), settings
+        width, convolutions, groups = settings.width, settings.convolutions, settings.groups
         with self.name_scope():
             self.class_tower = _tower(width, convolutions, groups)
             self.box_tower = _tower(width, convolutions, groups)
             start = mx.init.Constant(-math.log(1 / _PRIOR - 1))
-            self.class_logits = _convolution(classes, width, bias_initializer=start)
-            self.box_logits = _convolution(4 * (reg_max + 1), width)
+            self.class_logits = _convolution(len(classes), width, bias_initializer=start)
+            self.box_logits = _convolution(4 * (settings.reg_max + 1), width)
             self.scales = nn.HybridSequential()
             for _ in STRIDES:
                 self.scales.add(Scale())
+
+    def hybridize(self, active: bool = True, **settings: Any) -> None:
+        """Stays as it is: compiled by itself it would lose the fast route of GroupNorm."""
+
+    def outputs(self, maps: Maps) -> Outputs:
+        """Class and box logits."""
+        return Outputs(*map(full, self(*maps)))
 
     def hybrid_forward(self, F: Any, *levels: Any) -> Any:
         classes = [self.class_logits(self.class_tower(x)) for x in levels]

@@ -6,9 +6,11 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd, nd
+from mxnet.gluon import HybridBlock
 
 from gan_kd.detectors.gfl import network, priors
 from gan_kd.errors import UsageError
+from gan_kd.recipe import Gfl
 
 
 def copy(reference, name, block, part=""):
@@ -18,10 +20,22 @@ def copy(reference, name, block, part=""):
             getattr(block, kind).set_data(nd.array(reference[key]))
 
 
+class Both(HybridBlock):
+    """Maps of a backbone -> levels, class and box logits."""
+
+    def __init__(self, fpn, head):
+        super().__init__()
+        self.fpn, self.head = fpn, head
+
+    def hybrid_forward(self, F, *maps):
+        levels = self.fpn(*maps)
+        return [*levels, *self.head(*levels)]
+
+
 @pytest.fixture
 def published(reference):
     """FPN and head with the published weights."""
-    fpn, head = network.FPN([4, 6, 8], 8), network.GFLHead(3, 8, convolutions=2, groups=4)
+    fpn, head = network.FPN([4, 6, 8], 8), network.GFLHead("abc", Gfl(width=8, convolutions=2, groups=4))
     for block in (fpn, head):
         block.initialize()
     for index, block in enumerate(fpn.lateral):
@@ -38,22 +52,19 @@ def published(reference):
     copy(reference, "head/gfl_reg", head.box_logits)
     for index, scale in enumerate(head.scales):
         scale.scale.set_data(nd.array(reference[f"net/head/scales.{index}.scale"].reshape(1)))
-    return fpn, head
+    return Both(fpn, head)
 
 
 @pytest.mark.parametrize("hybridized", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_fpn_and_head_are_the_published_ones(reference, published, hybridized, training):
-    fpn, head = published
     if hybridized:
-        fpn.hybridize()
-        head.hybridize()
+        published.hybridize()
     with autograd.record(train_mode=training):
-        levels = fpn(*(nd.array(reference[f"net/c{k}"]) for k in (3, 4, 5)))
-        outputs = head(*levels)
+        *levels, classes, boxes = published(*(nd.array(reference[f"net/c{k}"]) for k in (3, 4, 5)))
     for k, level in enumerate(levels, start=3):
         np.testing.assert_allclose(level.asnumpy(), reference[f"net/p{k}"], atol=2e-6)
-    for name, found in zip(("cls", "reg"), outputs):
+    for name, found in zip(("cls", "reg"), (classes, boxes)):
         maps = [reference[f"net/{name}_p{k}"] for k in range(3, 8)]
         rows = np.concatenate([m.reshape(*m.shape[:2], -1).transpose(0, 2, 1) for m in maps], axis=1)
         np.testing.assert_allclose(found.asnumpy(), rows, atol=2e-6)
@@ -61,7 +72,7 @@ def test_fpn_and_head_are_the_published_ones(reference, published, hybridized, t
 
 def test_a_fresh_head_starts_as_published():
     mx.random.seed(0)
-    head = network.GFLHead(5, 64, convolutions=1, groups=8, reg_max=8)
+    head = network.GFLHead("abcde", Gfl(64, 1, 8, 8))
     head.initialize()
     assert head.class_logits.bias.data().asnumpy() == pytest.approx(np.full(5, -math.log(99)))
     assert (head.box_logits.bias.data().asnumpy() == 0).all()
@@ -96,16 +107,33 @@ def test_backbones_give_three_strides(name, channels):
     assert maps == [(1, c, *shape) for c, shape in zip(channels, priors.shapes(width, height))]
 
 
-def test_imagenet_weights_are_loaded(shared):
-    path = shared / "weights/mobilenet0.25.params"
-    backbone = network.backbone("mobilenet0.25", str(path))
+def test_imagenet_weights_are_loaded(shared, tmp_path):
+    path, older = shared / "weights/mobilenet0.25.params", tmp_path / "older.params"
     arrays = mx.nd.load(str(path))
-    for name, parameter in backbone._collect_params_with_prefix().items():
-        assert (parameter.data() == arrays[name]).asnumpy().all()
+    for file in (path, older):
+        extractor = network.GFLExtractor(network.backbone("mobilenet0.25"), 8, 128)
+        extractor.initialize()
+        extractor.load_backbone("mobilenet0.25", file)
+        named = extractor.backbone._collect_params_with_prefix()
+        assert all((parameter.data() == arrays[name]).asnumpy().all() for name, parameter in named.items())
+        before_1_3 = {parameter.name.partition("_")[2]: parameter.data() for parameter in named.values()}
+        mx.nd.save(str(older), {**before_1_3, "dense0_weight": nd.zeros((1, 1))})
     with pytest.raises(UsageError, match="does not hold the weights of the backbone resnet18_v1"):
-        network.backbone("resnet18_v1", str(path))
+        network.GFLExtractor(network.backbone("resnet18_v1"), 8, 128).load_backbone("resnet18_v1", path)
 
 
-def test_an_unknown_backbone_is_refused():
-    with pytest.raises(UsageError, match="no backbone 'resnet19_v1' .did you mean resnet1"):
-        network.backbone("resnet19_v1")
+def test_a_frozen_backbone_keeps_its_stem_and_all_statistics():
+    backbone = network.backbone("resnet18_v1", freeze=True)
+    backbone.initialize()
+    names = backbone._collect_params_with_prefix()
+    before = {name: parameter.data().asnumpy() for name, parameter in names.items()}
+    x = nd.random.normal(shape=(2, 3, 64, 64))
+    with autograd.record():
+        total = nd.add_n(*[nd.sum(m) for m in backbone(x)])
+    total.backward()
+    stem = {name for name, parameter in names.items() if parameter.grad_req == "null" and "running" not in name}
+    assert stem == {name for name in names if name.split(".")[1] in "0134" and "running" not in name}
+    for name, parameter in names.items():
+        np.testing.assert_array_equal(parameter.data().asnumpy(), before[name])
+    outside = names["features.5.0.body.0.weight"]
+    assert np.abs(outside.grad().asnumpy()).max() > 0

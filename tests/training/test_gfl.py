@@ -1,0 +1,85 @@
+"""GFL and Localization Distillation through the whole program, on drawn data at 128 px."""
+
+import json
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from gan_kd.evaluation.evaluate import evaluate_params
+from gan_kd.recipe import from_dict
+from gan_kd.system.stop import Stopped, StopSignal
+from gan_kd.training.run import train
+from tests.training.test_resume import StopAt
+
+
+def recipe_of(folder, stages, contexts=("cpu:0",), **distill):
+    return from_dict({
+        "name": "gfl", "detector": "gfl",
+        "gfl": {"width": 8, "convolutions": 1, "groups": 2, "reg_max": 8, "freeze": True},
+        "data": {"dataset": "demo", "train": ["train"], "val": ["test"], "classes": "annotations", "size": 128,
+                 "root": str(folder / "data"), "demo": {"train": 12, "test": 2}, "augment": "flip"},
+        "teacher": {"backbone": "mobilenet0.5", "init": "random"},
+        "student": {"backbone": "mobilenet0.25", "init": "random"},
+        "distill": {"head": "own", **distill}, "stages": stages,
+        "train": {"batch_size": 4, "num_workers": 0, "log_interval": 1, "contexts": list(contexts)},
+    })  # fmt: skip
+
+
+def run(recipe, folder, resume=False, stop=None):
+    with stop or StopSignal() as signal:
+        return train(recipe, folder, resume, signal)
+
+
+def arrays(folder, network):
+    return {name: x.asnumpy() for name, x in mx.nd.load(str(folder / "gfl/233" / network / "best.params")).items()}
+
+
+TEACHER = {"trains": "teacher", "epochs": 1}
+ALL = ["localization", "region_imitation", "bounded_regression"]
+
+
+def test_a_student_is_distilled_resumed_and_evaluated(tmp_path):
+    learn = {"trains": "distilled", "epochs": 2, "distillers": ALL}
+    terms = {"localization": {"kd": {"vlr": 1}}, "region_imitation": {"region": "general"}}
+    recipe = recipe_of(tmp_path, {"teach": TEACHER, "learn": learn}, **terms)
+    run(recipe, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        run(recipe, tmp_path / "parts", stop=StopAt(7))
+    run(recipe, tmp_path / "parts", resume=True)
+    lines = [(tmp_path / part / "gfl/233/metrics.jsonl").read_text() for part in ("whole", "parts")]
+    assert lines[0] == lines[1]
+    last = json.loads([line for line in lines[0].splitlines() if '"train"' in line][-1])
+    names = {"qfl", "giou", "dfl", "ld", "ld_vlr", "kd", "kd_vlr", "region_imitation", "bounded_regression"}
+    assert names <= set(last.get("losses", last))
+    whole, parts = (arrays(tmp_path / part, "distilled") for part in ("whole", "parts"))
+    assert all(np.array_equal(array, parts[name]) for name, array in whole.items())
+    params = tmp_path / "whole/gfl/233/distilled/best.params"
+    found = evaluate_params(recipe, params, [mx.cpu()])
+    assert found["map"] == json.loads(params.with_name("eval.json").read_text())["map"]
+
+
+def test_two_contexts_learn_as_one(tmp_path):
+    """By `gfl.freeze`, with which BatchNorm takes no statistics of a device's own images."""
+    stages = {"teach": TEACHER, "learn": {"trains": "distilled", "epochs": 1, "distillers": ALL}}
+    found = []
+    for contexts in (["cpu:0"], ["cpu:0", "cpu:1"]):
+        folder = tmp_path / str(len(contexts))
+        run(recipe_of(tmp_path, stages, contexts), folder)
+        found.append(arrays(folder, "distilled"))
+    for name, array in found[0].items():
+        np.testing.assert_allclose(found[1][name], array, atol=1e-5 * max(1, np.abs(array).max()))
+
+
+def test_without_weight_localization_distillation_changes_no_bit(tmp_path):
+    learn = {"epochs": 1, "optimizer": {"lr": 0.01}}
+    stages = {
+        "teach": TEACHER,
+        "none": {**learn, "trains": "baseline"},
+        "learn": {**learn, "trains": "distilled", "distillers": ["localization"]},
+    }
+    off = {"ld": {"main": 0, "vlr": 0}, "kd": {"main": 0}}
+    run(recipe_of(tmp_path, stages, localization=off), tmp_path)
+    baseline, distilled = (arrays(tmp_path, network) for network in ("baseline", "distilled"))
+    assert baseline.keys() == distilled.keys()
+    assert all(np.array_equal(array, distilled[name]) for name, array in baseline.items())
