@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from gan_kd.recipe import gfl, ssd
+from gan_kd.recipe import gfl, ssd, yolo3
 
 if TYPE_CHECKING:
     from gan_kd.recipe.schema import Recipe
@@ -42,4 +42,5 @@ FAMILIES = {
         places=("backbone", "neck"),
         gives=("outputs", "assigned"),
     ),
+    "yolo3": Facts("YOLOv3", "gan_kd.detectors.yolo3.family", yolo3.BACKBONES, yolo3.check, ("backbone", "neck"), ()),
 }

@@ -27,6 +27,7 @@ from gan_kd.recipe.methods import (
     RegionImitation,
     Schedule,
 )
+from gan_kd.recipe.yolo3 import Yolo3
 
 _TAPS_DOC = "two or three outputs of the backbone that become the first maps; null: the last of stride 16 and of 32"
 #: Distillation methods that come with the package.
@@ -242,7 +243,8 @@ class Recipe:
     name: str = knob("of the folder under runs/ (default: the file's name)", in_hash=False)
     description: str = knob("what it trains, on one line", "", in_hash=False)
     published: Published | None = knob("place in the paper's tables, or null", None, in_hash=False)
-    detector: str = knob("family of both networks: ssd or gfl", "ssd", in_hash=None)
+    detector: str = knob("family of both networks: ssd, gfl or yolo3", "ssd", in_hash=None)
+    yolo3: Yolo3 = knob("", make=Yolo3, in_hash=None)
     data: Data = knob("", make=Data)
     teacher: Teacher = knob("", make=Teacher)
     student: Student = knob("", make=Student)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import mxnet as mx
 from gluoncv.loss import YOLOV3Loss
 from gluoncv.model_zoo.yolo.yolo_target import YOLOV3TargetMerger
-from mxnet import nd
+from mxnet import autograd, nd
 from mxnet.gluon import HybridBlock
 from mxnet.ndarray import NDArray
 
+from gan_kd.data.batch import TrainBatch
+from gan_kd.detectors.base import Detected, Maps
+from gan_kd.detectors.yolo3.network import YOLO3Head
 from gan_kd.detectors.yolo3.targets import ROW
+from gan_kd.distributed.cluster import here
+from gan_kd.gluon.contexts import split
 
 #: Losses by name in the order of `YOLO3Loss`, as GluonCV's script logs them.
 LOSSES = ("obj", "center", "scale", "cls")
@@ -39,6 +47,35 @@ class YOLO3Loss(HybridBlock):
         images of the whole batch; targets: what `spread` gives."""
         found = self.loss(objectness, centres, scales, classes, *self.targets(F.BlockGrad(boxes), truth, *targets))
         return [F.sum(loss) * share for loss in found]
+
+
+class YOLO3DetectionLoss:
+    """The four losses as the engine wants them: on every device, over the images of the whole batch."""
+
+    def __init__(self, label_smoothing: bool = False) -> None:
+        self.label_smoothing = label_smoothing
+        self._loss: YOLO3Loss | None = None  # the classes are the head's
+
+    def prepare(self, batch: TrainBatch, contexts: Sequence[mx.Context]) -> list[tuple[NDArray, NDArray, NDArray]]:
+        """Corners of the objects (n, M, 4), rows of `YOLO3Targets` (n, M, 8), and 1 / images, of each device."""
+        (size,) = here().total([len(batch.images)])
+        truth, rows = split(batch.truth[:, :, :4], contexts), split(batch.targets[0], contexts)
+        return list(zip(truth, rows, (nd.array([1 / size], ctx=context) for context in contexts)))
+
+    def shares(
+        self, head: YOLO3Head, maps: Sequence[Maps], prepared: Sequence[tuple[NDArray, NDArray, NDArray]]
+    ) -> Detected:
+        """`obj`, `center`, `scale` and `cls`."""
+        if self._loss is None:
+            self._loss = YOLO3Loss(len(head.classes), self.label_smoothing)
+            self._loss.hybridize(static_alloc=True)
+        outputs = [head.outputs(part) for part in maps]
+        losses = []
+        for found, (truth, rows, share) in zip(outputs, prepared):
+            with autograd.pause():
+                targets = spread(rows, found.boxes.shape[1], len(head.classes))
+            losses.append(self._loss(*found, truth, share, *targets))
+        return Detected({name: list(parts) for name, parts in zip(LOSSES, zip(*losses))}, outputs)
 
 
 def spread(rows: NDArray, anchors: int, classes: int) -> list[NDArray]:

@@ -7,13 +7,20 @@ its parameters and their names in a file.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mxnet as mx
 from gluoncv.model_zoo.yolo.yolo3 import YOLOV3, _upsample
 from mxnet import autograd
-from mxnet.gluon import HybridBlock, Parameter, nn
+from mxnet.gluon import HybridBlock, nn
 from mxnet.ndarray import NDArray
+
+from gan_kd.data.sizes import Square
+from gan_kd.detectors.adapters import Adapters
+from gan_kd.detectors.base import Decoder, Detector, Extractor, Head, Level, Maps, Parts
+from gan_kd.detectors.suppression import Suppression
+from gan_kd.detectors.yolo3.anchors import anchor_count
+from gan_kd.gluon.contexts import full
 
 _EXAMPLE = 64  # px of an input whose maps tell the shapes
 
@@ -28,16 +35,16 @@ class Predictions(NamedTuple):
     classes: NDArray  # (n, A, classes) logits
 
 
-class YOLO3Extractor(HybridBlock):
+class YOLO3Extractor(Extractor):
     """Image (n, 3, H, W), H and W multiples of 32 -> six maps: backbone of stride 8, 16, 32, then fused of 8, 16, 32.
 
-    A fused map is what the five convolutions of a detection block give: GluonCV's `route`.
+    A fused map is what the five convolutions of a detection block give, GluonCV's `route`; the head takes these.
 
-    channels, strides: of each map.
+    size: side of the square input in px; None where it varies.
     """
 
-    def __init__(self, net: YOLOV3) -> None:
-        super().__init__()
+    def __init__(self, net: YOLOV3, size: int | None = None) -> None:
+        super().__init__([], to_head=(3, 4, 5))
         self.stages = net.stages
         self.transitions = net.transitions
         self.yolo_blocks = nn.HybridSequential()
@@ -45,8 +52,11 @@ class YOLO3Extractor(HybridBlock):
             self.yolo_blocks.add(_Part(body=block.body))
         graph = mx.sym.Group(self(mx.sym.var("data")))
         maps = graph.infer_shape(data=(1, 3, _EXAMPLE, _EXAMPLE))[1]
-        self.channels = [channels for _, channels, _, _ in maps]
-        self.strides = [_EXAMPLE // side for _, _, side, _ in maps]
+        for index, (_, channels, side, _) in enumerate(maps):
+            stride = _EXAMPLE // side
+            self.levels.append(
+                Level("neck" if index in self.to_head else "backbone", channels, stride, size and size // stride)
+            )
 
     def hybrid_forward(self, F, x):  # type: ignore[no-untyped-def]
         backbone, fused = [], []
@@ -61,7 +71,7 @@ class YOLO3Extractor(HybridBlock):
         return [*backbone, *reversed(fused)]
 
 
-class YOLO3Head(HybridBlock):
+class YOLO3Head(Head):
     """Fused maps of stride 8, 16, 32 -> `Predictions`, as a list."""
 
     def __init__(self, net: YOLOV3) -> None:
@@ -72,15 +82,14 @@ class YOLO3Head(HybridBlock):
             self.yolo_blocks.add(_Part(tip=block.tip))
         self.yolo_outputs = net.yolo_outputs
 
-    def start_objectness(self, bias: float) -> None:
-        """Sets the bias of every anchor's objectness: GluonCV's is 0, which is an object at every other anchor.
+    @property
+    def filters(self) -> list[int]:
+        """Channels of the maps of stride 32, 16, 8."""
+        return [block.tip[0].weight.shape[1] for block in self.yolo_blocks]
 
-        -4.6 is one at a hundredth of them (the prior of focal loss, arXiv 1708.02002, section 4.1).
-        """
-        for output in self.yolo_outputs:
-            values = output.prediction.bias.data().asnumpy().reshape(-1, 5 + len(self.classes))
-            values[:, 4] = bias
-            output.prediction.bias.set_data(mx.nd.array(values.reshape(-1)))
+    def outputs(self, maps: Maps) -> Predictions:
+        """`Predictions`."""
+        return Predictions(*map(full, self(*maps)))
 
     def hybrid_forward(self, F, *maps):  # type: ignore[no-untyped-def]
         parts = []
@@ -88,17 +97,22 @@ class YOLO3Head(HybridBlock):
             x = block.tip(x)
             with autograd.train_mode():  # else GluonCV's block, which holds no layer with a mode, tiles detections
                 boxes, centres, scales, objectness, classes, _, _ = output(x)
-            rows = [part.reshape((0, -3, -1)) for part in (objectness, centres, scales, classes)]
+            widths = (1, 2, 2, len(self.classes))
+            rows = (part.reshape((0, -1, width)) for part, width in zip((objectness, centres, scales, classes), widths))
             parts.append((boxes, *rows))
         return [F.concat(*part, dim=1) for part in zip(*parts)]
 
 
-class YOLO3Decoder(HybridBlock):
-    """`Predictions` -> scores (n, classes, A), objectness x class, and boxes (n, A, 4), corners in input px."""
+class YOLO3Candidates(HybridBlock):
+    """`Predictions` -> scores (n, A, classes), objectness x class, and boxes (n, A, 4), corners in input px."""
 
     def hybrid_forward(self, F, boxes, objectness, centres, scales, classes):  # type: ignore[no-untyped-def]
-        scores = F.broadcast_mul(F.sigmoid(classes), F.sigmoid(objectness))
-        return F.transpose(scores, (0, 2, 1)), boxes
+        return F.broadcast_mul(F.sigmoid(classes), F.sigmoid(objectness)), F.identity(boxes)
+
+    def to_onnx(self, nodes: Any) -> tuple[str, str]:
+        """The same as ONNX nodes behind those of `Predictions`, as `gan_kd.export.onnx.Nodes` adds them."""
+        boxes, objectness, _, _, classes = nodes.found
+        return nodes.add("Mul", nodes.add("Sigmoid", classes), nodes.add("Sigmoid", objectness)), boxes
 
 
 class _Part(HybridBlock):
@@ -110,11 +124,16 @@ class _Part(HybridBlock):
             setattr(self, name, block)
 
 
-def split(net: YOLOV3) -> tuple[YOLO3Extractor, YOLO3Head]:
-    """Extractor and head of a GluonCV YOLOv3; they share its parameters, nothing is copied."""
-    return YOLO3Extractor(net), YOLO3Head(net)
+def split(net: YOLOV3, size: int | None = None) -> tuple[YOLO3Extractor, YOLO3Head]:
+    """Extractor, for inputs of `size` as it says, and head of a GluonCV YOLOv3; nothing is copied."""
+    return YOLO3Extractor(net, size), YOLO3Head(net)
 
 
-def parameters(extractor: YOLO3Extractor, head: YOLO3Head) -> dict[str, Parameter]:
-    """Parameters, anchors and cells' places of both by their names in a file of GluonCV."""
-    return {**extractor._collect_params_with_prefix(), **head._collect_params_with_prefix()}
+def join(
+    parts: Parts, adapters: Adapters | None = None, nms: float = 0.45, nms_topk: int = 400, post_nms: int = 100
+) -> Detector:
+    """The detector of these parts, which are shared, for their square input; nms* as in Suppression."""
+    assert isinstance(parts.sizes, Square)
+    count = anchor_count(parts.sizes.side)
+    suppression = Suppression(count, len(parts.head.classes), nms, nms_topk, post_nms)
+    return Detector(parts, adapters, Decoder(YOLO3Candidates(), suppression))

@@ -14,21 +14,10 @@ from mxnet.gluon import HybridBlock
 
 from gan_kd.detectors.store import weights_file
 from gan_kd.detectors.yolo3.anchors import ANCHORS, STRIDES
-from gan_kd.detectors.yolo3.network import YOLO3Extractor, YOLO3Head, parameters, split
 from gan_kd.gluon import weights
 from gan_kd.gluon.initial import initialise
+from gan_kd.recipe.yolo3 import FILTERS
 
-#: Channels of the fused maps of stride 32, 16, 8; twice as many behind each 3x3 convolution. GluonCV's where it has the
-#: network.
-FILTERS = {
-    "darknet53": (512, 256, 128),
-    "mobilenet1.0": (512, 256, 128),
-    "mobilenet0.75": (512, 256, 128),
-    "mobilenet0.5": (256, 128, 128),
-    "mobilenet0.25": (256, 128, 128),
-}
-#: Backbones of the trained detectors in GluonCV's zoo.
-TRAINED = ("darknet53", "mobilenet1.0")
 _CLASSES = {"voc": VOCDetection.CLASSES, "coco": COCODetection.CLASSES}
 _EXAMPLE = 64  # px of an input whose maps tell the shapes
 
@@ -39,22 +28,26 @@ def build(
     filters: Sequence[int] | None = None,
     init: str = "random",
     objectness: float = 0.0,
-) -> tuple[YOLO3Extractor, YOLO3Head]:
-    """Extractor and head of a YOLOv3 on one of `FILTERS`' backbones, all parameters initialised on the CPU.
+) -> YOLOV3:
+    """GluonCV's YOLOv3 on one of `FILTERS`' backbones, all parameters initialised on the CPU.
 
     filters: even channels of the fused maps of stride 32, 16, 8; None: `FILTERS`.
     init: 'random' (He; follows mx.random.seed), 'imagenet' (GluonCV's download), or the path of a .params file with the
     backbone's parameters as GluonCV names them; a classifier may be absent.
-    objectness: first bias of every anchor's objectness, as of `YOLO3Head.start_objectness`.
+    objectness: first bias of every anchor's objectness: GluonCV's is 0, which is an object at half of them, -4.6 at a
+    hundredth (the prior of focal loss, arXiv 1708.02002, section 4.1).
     Raises UsageError for a wrong file, RunError if a download fails.
     """
     net, classifier = _assemble(backbone, classes, filters)
     initialise(net.collect_params().values())
     if init != "random":
         _load(net, classifier, weights_file(backbone) if init == "imagenet" else init, f"the backbone {backbone}")
-    extractor, head = split(net)
-    head.start_objectness(objectness)
-    return extractor, head
+    for output in net.yolo_outputs:
+        bias = output.prediction.bias
+        values = bias.data().asnumpy().reshape(-1, 5 + len(net.classes))
+        values[:, 4] = objectness
+        bias.set_data(mx.nd.array(values.reshape(-1)))
+    return net
 
 
 def assemble(backbone: str, classes: Sequence[str], filters: Sequence[int] | None = None) -> YOLOV3:
@@ -62,18 +55,17 @@ def assemble(backbone: str, classes: Sequence[str], filters: Sequence[int] | Non
     return _assemble(backbone, classes, filters)[0]
 
 
-def load_zoo_detector(backbone: str, data: str) -> tuple[YOLO3Extractor, YOLO3Head]:
+def load_zoo_detector(backbone: str, data: str) -> YOLOV3:
     """A trained YOLOv3 of GluonCV's zoo on the CPU, downloaded at its first use.
 
-    backbone: of `TRAINED`; data: voc or coco. Raises RunError if the download fails.
+    backbone: of `recipe.yolo3.TRAINED`; data: voc or coco. Raises RunError if the download fails.
     """
     name = f"yolo3_{backbone}_{data}"
     net = assemble(backbone, _CLASSES[data])
     initialise(net.collect_params().values())
-    extractor, head = split(net)
     path = weights_file(name)
-    weights.assign(parameters(extractor, head), weights.read(path, name), path, name)
-    return extractor, head
+    weights.assign(net._collect_params_with_prefix(), weights.read(path, name), path, name)
+    return net
 
 
 def _assemble(backbone: str, classes: Sequence[str], filters: Sequence[int] | None) -> tuple[YOLOV3, HybridBlock]:

@@ -8,12 +8,14 @@ import pytest
 from gluoncv.model_zoo import get_model
 from mxnet import autograd
 
+from gan_kd.data.sizes import Square
+from gan_kd.detectors.base import Parts
 from gan_kd.detectors.yolo3.anchors import anchor_boxes, anchor_count
 from gan_kd.detectors.yolo3.loss import YOLO3Loss, spread
 from gan_kd.detectors.yolo3.network import (
     Predictions,
-    YOLO3Decoder,
-    parameters,
+    YOLO3Candidates,
+    join,
     split,
 )
 from gan_kd.detectors.yolo3.targets import YOLO3Targets
@@ -76,16 +78,29 @@ def test_predictions_are_gluoncvs_detections_before_suppression(network):
     x = mx.nd.random.normal(shape=(2, 3, SIZE, SIZE))
     ids, expected, corners = (y.asnumpy() for y in net(x))
     extractor, head = split(net)
-    scores, boxes = (y.asnumpy() for y in YOLO3Decoder()(*head(*extractor(x)[3:])))
+    scores, boxes = (y.asnumpy() for y in YOLO3Candidates()(*head(*extractor(x)[3:])))
     first = 0
     for cells in (4, 16, 64):  # GluonCV's order: map, class, anchor
         rows = slice(3 * first, 3 * (first + 3 * cells))
         here = slice(first, first + 3 * cells)
-        np.testing.assert_array_equal(scores[:, :, here].reshape(2, -1), expected[:, rows, 0])
+        np.testing.assert_array_equal(scores[:, here].transpose(0, 2, 1).reshape(2, -1), expected[:, rows, 0])
         np.testing.assert_array_equal(np.tile(boxes[:, here], (1, 3, 1)), corners[:, rows])
         np.testing.assert_array_equal(np.repeat(np.arange(3), 3 * cells), ids[0, rows, 0])
         first += 3 * cells
     assert first == anchor_count(SIZE) and scores.max() > 0.3
+
+
+@pytest.mark.parametrize("topk", [400, 30])
+def test_detections_are_gluoncvs(network, topk):
+    net = network()
+    net.set_nms(0.45, topk, 20)
+    x = mx.nd.random.normal(shape=(2, 3, SIZE, SIZE))
+    expected = [y.asnumpy() for y in net(x)]
+    detector = join(Parts(*split(net, SIZE), Square(SIZE)), nms_topk=topk, post_nms=20)
+    detector.hybridize(static_alloc=True)
+    for found, theirs in zip(detector(x), expected):
+        np.testing.assert_array_equal(found.asnumpy(), theirs)
+    assert (expected[1] > 0.01).sum() >= 20
 
 
 def test_parts_serve_training_and_detection_in_turn(network):
@@ -113,7 +128,8 @@ def test_parts_serve_training_and_detection_in_turn(network):
 def test_maps(backbone, backbone_channels, fused_channels):
     extractor, _ = split(assemble(backbone, CLASSES))
     assert extractor.channels == backbone_channels + fused_channels
-    assert extractor.strides == [8, 16, 32] * 2
+    assert [level.stride for level in extractor.levels] == [8, 16, 32] * 2
+    assert [level.place for level in extractor.levels] == ["backbone"] * 3 + ["neck"] * 3
 
 
 @pytest.mark.parametrize("backbone", ["mobilenet0.25", "mobilenet1.0"])
@@ -125,7 +141,7 @@ def test_files_go_both_ways(backbone, tmp_path):
     ours = assemble(backbone, CLASSES)
     initialise(ours.collect_params().values())
     file = tmp_path / "ours.params"
-    weights.write(parameters(*split(ours)), file)
+    weights.write(join(Parts(*split(ours, SIZE), Square(SIZE))).weights(), file)
     theirs = zoo_network()
     theirs.load_parameters(str(file))
     x = mx.nd.random.normal(shape=(1, 3, SIZE, SIZE))
@@ -136,7 +152,9 @@ def test_files_go_both_ways(backbone, tmp_path):
     theirs.initialize()
     theirs(x)
     theirs.save_parameters(str(file))
-    weights.assign(parameters(*split(ours)), weights.read(file, "a test"), file, "a test")
+    weights.assign(
+        join(Parts(*split(ours, SIZE), Square(SIZE))).weights(), weights.read(file, "a test"), file, "a test"
+    )
     for found, expected in zip(theirs(x), ours(x)):
         np.testing.assert_array_equal(found.asnumpy(), expected.asnumpy())
 
@@ -156,12 +174,3 @@ def test_anchors_are_the_boxes_of_zero_logits(network):
     found = Predictions(*head(*extractor(mx.nd.zeros((1, 3, SIZE, SIZE)))[3:]))
     anchors = [anchor_boxes(stride, SIZE // stride, SIZE // stride).reshape(-1, 4) for stride in (32, 16, 8)]
     np.testing.assert_array_equal(found.boxes[0].asnumpy(), np.concatenate(anchors))
-
-
-def test_objectness_bias(network):
-    extractor, head = split(network())
-    before = head.yolo_outputs[1].prediction.bias.data().asnumpy()
-    head.start_objectness(-4.6)
-    after = head.yolo_outputs[1].prediction.bias.data().asnumpy()
-    np.testing.assert_array_equal(np.flatnonzero(before != after), [4, 12, 20])
-    np.testing.assert_allclose(1 / (1 + np.exp(-after[4])), 0.01, rtol=0.01)

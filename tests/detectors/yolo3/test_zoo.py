@@ -8,23 +8,21 @@ import pytest
 from gluoncv.model_zoo import get_model
 
 from gan_kd.detectors.yolo3 import zoo
-from gan_kd.detectors.yolo3.network import parameters
 from gan_kd.errors import UsageError
-from gan_kd.gluon import weights
 
 CLASSES = ["cat", "cow", "dog"]
 SMALL = (32, 16, 8)
 
 
-def values(extractor, head):
-    return {name: parameter.data().asnumpy() for name, parameter in parameters(extractor, head).items()}
+def values(net):
+    return {name: parameter.data().asnumpy() for name, parameter in net._collect_params_with_prefix().items()}
 
 
 def test_first_weights_follow_the_seed():
     drawn = []
     for seed in (1, 1, 2):
         mx.random.seed(seed)
-        drawn.append(values(*zoo.build("mobilenet0.25", CLASSES, SMALL, objectness=-4.6)))
+        drawn.append(values(zoo.build("mobilenet0.25", CLASSES, SMALL, objectness=-4.6)))
     name = "yolo_blocks.1.body.2.0.weight"
     np.testing.assert_array_equal(drawn[0][name], drawn[1][name])
     assert not np.array_equal(drawn[0][name], drawn[2][name])
@@ -38,7 +36,7 @@ def test_backbone_of_a_file(tmp_path):
     classifier.initialize(mx.init.Normal(0.5))
     classifier(mx.nd.zeros((1, 3, 64, 64)))
     classifier.save_parameters(str(tmp_path / "backbone.params"))
-    found = values(*zoo.build("mobilenet0.25", CLASSES, SMALL, str(tmp_path / "backbone.params")))
+    found = values(zoo.build("mobilenet0.25", CLASSES, SMALL, str(tmp_path / "backbone.params")))
     layers = [parameter.data().asnumpy() for parameter in classifier.features.collect_params().values()]
     loaded = [value for name, value in found.items() if name.startswith("stages.")]
     assert len(loaded) == len(layers) == 27 * 5
@@ -65,11 +63,9 @@ def test_trained_detectors_have_gluoncvs_layout(tmp_path, monkeypatch):
     theirs.save_parameters(str(tmp_path / "zoo.params"))
     asked = []
     monkeypatch.setattr(zoo, "weights_file", lambda name: asked.append(name) or str(tmp_path / "zoo.params"))
-    extractor, head = zoo.load_zoo_detector("mobilenet1.0", "voc")
-    assert asked == ["yolo3_mobilenet1.0_voc"] and head.classes == tuple(theirs.classes)
-    expected = {name: p.data().asnumpy() for name, p in theirs._collect_params_with_prefix().items()}
-    found = values(extractor, head)
+    net = zoo.load_zoo_detector("mobilenet1.0", "voc")
+    assert asked == ["yolo3_mobilenet1.0_voc"] and tuple(net.classes) == tuple(theirs.classes)
+    expected, found = values(theirs), values(net)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value)
-    assert weights.read(tmp_path / "zoo.params", "a test").keys() == expected.keys()
