@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Train a row of the paper's table 1 on GPUs 0 and 1: bash scripts/train_voc.sh [ROW] [OPTION...]
+# Train a row of the paper's tables 1 and 3 on GPUs: bash scripts/train_voc.sh [ROW] [OPTION...]
 # ROW is a recipe of gan_kd/recipes/voc without the folder, such as resnet18_v1-vgg16_atrous, mobilenetv2_1.0 or
-# teacher-resnet50_v1; without it MobileNet1.0 <- ResNet50. With --demo drawn images on any machine.
+# teacher-resnet50_v1; without it MobileNet1.0 <- ResNet50. Rows of table 3 are written with their folder, as in
+# faster_rcnn/resnet50_v1b-resnet101_v1d-cosine. With --demo drawn images on any machine.
 # Options go to `python -m gan_kd train`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,6 +11,10 @@ source scripts/row.sh
 recipe=voc/mobilenet1.0-resnet50_v1 row=""
 case ${1--} in
     -*) ;;
+    faster_rcnn/*)
+        row=$1 recipe=$1
+        require_row faster_rcnn "${row#*/}"
+        shift ;;
     *)
         row=$1 recipe=voc/$1
         require_row voc "$row"

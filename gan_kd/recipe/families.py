@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from gan_kd.recipe import gfl, ssd, yolo3
+from gan_kd.recipe import faster_rcnn, gfl, ssd, yolo3
 
 if TYPE_CHECKING:
     from gan_kd.recipe.schema import Recipe
@@ -43,4 +43,12 @@ FAMILIES = {
         gives=("outputs", "assigned"),
     ),
     "yolo3": Facts("YOLOv3", "gan_kd.detectors.yolo3.family", yolo3.BACKBONES, yolo3.check, ("backbone", "neck"), ()),
+    "faster_rcnn": Facts(
+        "Faster R-CNN",
+        "gan_kd.detectors.faster_rcnn.family",
+        faster_rcnn.BACKBONES,
+        faster_rcnn.check,
+        places=("backbone",),
+        gives=(),
+    ),
 }

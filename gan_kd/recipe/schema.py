@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gan_kd.recipe.faster_rcnn import FasterRCNN
 from gan_kd.recipe.knob import knob, without_aliases
 from gan_kd.recipe.methods import (
     Adaptation as Adaptation,  # a section within FineGrained's, whose type is looked up here
@@ -243,8 +244,9 @@ class Recipe:
     name: str = knob("of the folder under runs/ (default: the file's name)", in_hash=False)
     description: str = knob("what it trains, on one line", "", in_hash=False)
     published: Published | None = knob("place in the paper's tables, or null", None, in_hash=False)
-    detector: str = knob("family of both networks: ssd, gfl or yolo3", "ssd", in_hash=None)
+    detector: str = knob("family of both networks: ssd, gfl, yolo3 or faster_rcnn", "ssd", in_hash=None)
     yolo3: Yolo3 = knob("", make=Yolo3, in_hash=None)
+    faster_rcnn: FasterRCNN = knob("", make=FasterRCNN, in_hash=None)
     data: Data = knob("", make=Data)
     teacher: Teacher = knob("", make=Teacher)
     student: Student = knob("", make=Student)

@@ -32,6 +32,7 @@ FREE = ("train.seed", "train.batch_size", "train.val_interval")
 _DOWNLOADS = {"student.init": "imagenet", "teacher.weights": "zoo"}
 _WORDS = ("imagenet", "random", "zoo")
 _ABSENT = "not there"
+_FAMILY = ("detector", "faster_rcnn")  # of a recipe; absent where they have their defaults
 
 Differences = dict[str, tuple[Any, Any]]  # by key: here, in the shipped recipe
 
@@ -114,14 +115,17 @@ class Cell:
 
 
 def collect(sources: Sequence[Source]) -> list[Cell]:
-    """Every published cell of tables 1 and 2 in their order, with the runs that measure it."""
+    """Every cell of the paper's tables that a recipe names, in their order, with the runs that measure it."""
     shipped = [load(name) for name in names()]
     runs = [(source, from_dict(source.run.recipe)) for source in sources if source.run.recipe.get("published")]
     cells = []
-    for table in (1, 2):
+    for table in (1, 2, 3):
         for row, values in TABLES[table].rows.items():
             for column, value in values.items():
-                cell = Cell(table, row, column, value, _shipped(shipped, table, row, column))
+                recipe = _shipped(shipped, table, row, column)
+                if recipe is None:
+                    continue
+                cell = Cell(table, row, column, value, recipe)
                 cell.groups = _groups([found for run in runs for found in _measurements(cell, *run)])
                 cells.append(cell)
     return cells
@@ -142,7 +146,7 @@ def _network(column: str) -> str:
     return "baseline" if column == "none" else "distilled"
 
 
-def _shipped(recipes: Sequence[Recipe], table: int, row: str, column: str) -> Recipe:
+def _shipped(recipes: Sequence[Recipe], table: int, row: str, column: str) -> Recipe | None:
     """The recipe of a cell. The student alone is trained by every recipe of its row, in the same way."""
     fitting = []
     for recipe in recipes:
@@ -151,7 +155,7 @@ def _shipped(recipes: Sequence[Recipe], table: int, row: str, column: str) -> Re
             continue
         if column in ("none", place.column):
             fitting.append(recipe)
-    return min(fitting, key=lambda recipe: (len(recipe.name), recipe.name))
+    return min(fitting, key=lambda recipe: (len(recipe.name), recipe.name), default=None)
 
 
 def _measurements(cell: Cell, source: Source, recipe: Recipe) -> Iterator[Measurement]:
@@ -185,7 +189,8 @@ def _conditions(recipe: Recipe, network: str) -> dict[str, Any]:
     """What makes a network of a recipe, as nested plain values."""
     values = hashed(recipe)
     trains = ("baseline",) if network == "baseline" else ("teacher", "distilled")
-    parts = ("data", "student", "train", "eval") + (() if network == "baseline" else ("teacher", "distill"))
+    parts = [part for part in _FAMILY if part in values] + ["data", "student", "train", "eval"]
+    parts += [] if network == "baseline" else ["teacher", "distill"]
     stages = {name: stage for name, stage in values["stages"] if stage["trains"] in trains}
     return {**{part: values[part] for part in parts}, "stages": stages}
 
@@ -210,4 +215,5 @@ def _schedule(run: Measurement) -> tuple[Any, ...]:
     values = hashed(run.recipe)
     stages = [stage for _, stage in values["stages"] if stage["trains"] == run.network]
     steps = [{key: stage[key] for key in ("epochs", "optimizer", "schedule")} for stage in stages]
-    return (*(values[part] for part in ("data", "student", "train", "eval")), steps)
+    parts = (*_FAMILY, "data", "student", "train", "eval")
+    return (*(values.get(part) for part in parts), steps)

@@ -40,13 +40,12 @@ def make_tables(sources: Sequence[Source], out: Path, not_run: str | None = None
     cells = collect(sources)
     out.mkdir(parents=True, exist_ok=True)
     blocks: list[page.Block] = [page.Text(_finding(cells), "lead")]
-    for table in (1, 2):
+    for table in (1, 2, 3):
         own = [cell for cell in cells if cell.table == table]
         blocks += [page.Section(f"Table {table}"), page.Text(TABLES[table].caption + ".")]
         rows = [row for cell in own for row in _rows(cell, cells, out, not_run)]
         blocks.append(page.Table(HEAD, rows, "llrrrrrll"))
         blocks += [page.Text(text, "note") for cell in own for text in _remarks(cell)]
-    blocks += [page.Section("Table 3"), page.Text("Faster R-CNN, which is not built here.")]
     blocks += [page.Section("Runs behind the numbers"), *_runs(cells, out)]
     blocks += [*_unplaced(sources, cells), page.Section("How to read it"), *(page.Text(text) for text in NOTES)]
     return page.write(out, "The published tables and what was measured", blocks, "tables")
@@ -183,7 +182,7 @@ def _unplaced(sources: Sequence[Source], cells: Sequence[Cell]) -> list[page.Blo
     left = dict.fromkeys(source.run.name for source in sources if id(source) not in placed)
     if not left:
         return []
-    return [page.Text(f"Runs of recipes without a place in tables 1 and 2 are not shown: {', '.join(left)}.", "note")]
+    return [page.Text(f"Runs of recipes without a place in the tables are not shown: {', '.join(left)}.", "note")]
 
 
 def _title(cell: Cell) -> str:

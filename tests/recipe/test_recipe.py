@@ -49,9 +49,10 @@ def test_each_published_cell_has_one_recipe_with_its_numbers() -> None:
     found = [(load(name).published, (SHIPPED / f"{name}.yaml").read_text()) for name in recipes.names()]
     cells = {
         recipes.Published(table, row, column): (values["none"], values[column])
-        for table in (1, 2)
+        for table in (1, 2, 3)
         for row, values in TABLES[table].rows.items()
         for column in values
+        if row != "arXiv 1906.03609"  # Fine-grained Feature Imitation as its own paper has it
     }
     assert sorted(str(place) for place, _ in found if place) == sorted(map(str, cells))
     for place, text in found:

@@ -30,7 +30,7 @@ from gan_kd.training.networks import Networks, build_student, build_teacher, hea
 from gan_kd.training.step import Step
 
 CPU = [mx.cpu(0)]
-RECIPES = {name: load(name) for name in names()}
+RECIPES = {name: recipe for name, recipe in ((name, load(name)) for name in names()) if recipe.detector == "ssd"}
 TEACHERS = [name for name in RECIPES if "/teacher-" in name]
 ALONE = [name for name, recipe in RECIPES.items() if recipe.published and recipe.published.column == "none"]
 TAUGHT = [name for name, recipe in RECIPES.items() if recipe.published and recipe.published.column != "none"]

@@ -35,6 +35,7 @@ def start(copy, script, *arguments):
         ("train_voc.sh", [], "voc/mobilenet1.0-resnet50_v1", []),
         ("train_voc.sh", ["resnet18_v1"], "voc/resnet18_v1", []),
         ("train_voc.sh", ["teacher-vgg16_atrous", "--gpus", "0,1"], "voc/teacher-vgg16_atrous", ["--gpus", "0,1"]),
+        ("train_voc.sh", ["faster_rcnn/resnet50_v1b", "--seed", "1"], "faster_rcnn/resnet50_v1b", ["--seed", "1"]),
         ("train_voc.sh", ["--demo", "--seed", "1"], "demo", ["--seed", "1"]),
         ("train_voc.sh", ["--set", "data.root=a b"], "voc/mobilenet1.0-resnet50_v1", ["--set", "data.root=a b"]),
         ("train_coco.sh", [], "coco/mobilenet1.0-resnet50_v1", []),
@@ -52,6 +53,7 @@ def test_a_row_is_its_recipe_and_options_pass_through(copy, script, arguments, r
     "script, arguments, message",
     [
         ("train_voc.sh", ["resnet19"], "there is no row resnet19; there are mobilenet1.0, mobilenet1.0-resnet101_v2, "),
+        ("train_voc.sh", ["faster_rcnn/resnet18"], "there is no row resnet18; there are mini, resnet50_v1b, "),
         ("train_coco.sh", ["resnet18_v1"], "there is no row resnet18_v1; there are mobilenet0.75, "),
         ("train_coco.sh", ["base"], "there is no row base; there are "),
         ("train_voc.sh", [""], "there is no row ; there are "),

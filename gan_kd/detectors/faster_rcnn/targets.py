@@ -6,9 +6,8 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
-from gluoncv.model_zoo.rcnn.rpn.anchor import generate_base_anchors
 
-from gan_kd.detectors.faster_rcnn.settings import STRIDE
+from gan_kd.detectors.faster_rcnn.settings import RATIOS, STRIDE
 
 _TIE = np.spacing(np.float32(1.0))  # GluonCV's bound below which two overlaps count as equal
 _POSITIVE, _NEGATIVE, _IGNORED = 1.0, 0.0, -1.0
@@ -29,7 +28,7 @@ class RPNTargets:
     def __init__(
         self,
         scales: Sequence[float] = (2, 4, 8, 16, 32),
-        ratios: Sequence[float] = (0.5, 1, 2),
+        ratios: Sequence[float] = RATIOS,
         border: float = 0,
         samples: int = 256,
         positive_iou: float = 0.7,
@@ -105,7 +104,13 @@ def cells_of(size: tuple[int, int]) -> tuple[int, int]:
 @functools.lru_cache(maxsize=256)
 def grid(scales: tuple[float, ...], ratios: tuple[float, ...], cells: tuple[int, int]) -> np.ndarray:
     """Anchors (h, w, A, 4), corners in px, float32; cells stand at multiples of 16 px. Read only."""
-    base = generate_base_anchors(STRIDE, tuple(STRIDE * scale for scale in scales), ratios)
+    shapes = []
+    for ratio in ratios:  # a window of a cell's area, whole px wide and high
+        width = np.rint(np.sqrt(STRIDE * STRIDE / ratio))
+        shapes += [(width * scale, np.rint(width * ratio) * scale) for scale in scales]
+    half = (np.array(shapes) - 1) / 2
+    centre = (STRIDE - 1) / 2
+    base = np.concatenate([centre - half, centre + half], axis=1)
     y, x = np.meshgrid(*[np.arange(count) * STRIDE for count in cells], indexing="ij")
     anchors = (base + np.stack([x, y, x, y], axis=-1)[:, :, None]).astype(np.float32)
     anchors.setflags(write=False)

@@ -11,17 +11,14 @@ from typing import NamedTuple
 import mxnet as mx
 from gluoncv.model_zoo import get_model
 from gluoncv.model_zoo.rcnn.faster_rcnn.faster_rcnn import FasterRCNN
-from mxnet.gluon import Block, HybridBlock, nn
+from mxnet.gluon import Block, Constant, HybridBlock, nn
 
 from gan_kd.detectors.faster_rcnn.network import Extractor, Head, split
-from gan_kd.detectors.faster_rcnn.settings import STRIDE, Settings
+from gan_kd.detectors.faster_rcnn.settings import STRIDE, of_gluoncv
 from gan_kd.errors import UsageError
 from gan_kd.gluon import weights
 from gan_kd.gluon.initial import initialise
-
-#: What the optimiser leaves as it is, beside BatchNorm's statistics: 'published' the layers up to stride 4 and every
-#: BatchNorm, as GluonCV's networks on ResNet do; 'statistics' nothing.
-FROZEN = ("published", "statistics")
+from gan_kd.recipe.faster_rcnn import FasterRCNN as Config
 
 _FROZEN_STRIDE = 4
 _POOLED = (nn.GlobalAvgPool2D, nn.AvgPool2D, nn.Flatten, nn.Dropout)  # what ends a classifier's features
@@ -37,46 +34,50 @@ class Layers(NamedTuple):
     channels: int  # of the map
 
 
-def build(
-    backbone: str,
-    classes: Sequence[str],
-    settings: Settings = Settings(),  # noqa: B008  (immutable)
-    init: str = "random",
-) -> tuple[Extractor, Head]:
+def build(backbone: str, classes: Sequence[str], config: Config, init: str = "random") -> tuple[Extractor, Head]:
     """Extractor and head of a Faster R-CNN, all parameters initialised on the CPU.
 
     For resnet50_v1b and resnet101_v1d they are those of GluonCV's zoo. The running statistics of BatchNorm are used in
-    training too, and stay as they are.
+    training too, and stay as they are; what else `config.frozen` names has no gradient.
     init: 'random' (He; follows mx.random.seed), or the path of a .params file with the backbone's parameters as GluonCV
     names them. Raises UsageError for a backbone that cannot carry one and for a wrong file.
     """
-    extractor, head, layers = _assemble(backbone, classes, settings)
+    extractor, head, layers = _assemble(backbone, classes, config)
     initialise([*extractor.collect_params().values(), *head.collect_params().values()])
     if init != "random":
         _load(layers, init, f"the backbone {backbone}")
     return extractor, head
 
 
-def assemble(
-    backbone: str,
-    classes: Sequence[str],
-    settings: Settings = Settings(),  # noqa: B008  (immutable)
-) -> tuple[Extractor, Head]:
+def assemble(backbone: str, classes: Sequence[str], config: Config) -> tuple[Extractor, Head]:
     """What `build` gives, with the shapes of all parameters but no values in them."""
-    return _assemble(backbone, classes, settings)[:2]
+    return _assemble(backbone, classes, config)[:2]
 
 
-def trained(extractor: Extractor, head: Head, frozen: str) -> set[str]:
-    """Names, as in files, of the parameters that the optimiser moves; frozen: one of FROZEN."""
-    named = {**extractor._collect_params_with_prefix(), **head.weights()}
-    learnt = {name for name, parameter in named.items() if parameter.grad_req != "null"}
+def new_head(head: Head, trained: bool) -> Head:
+    """A head of the given one's layers with parameters of its own: equal ones, or drawn at random."""
+    copied = assemble(head.backbone, head.classes, head.config)[1]
+    initialise(copied.collect_params().values())
+    copied.collect_params().reset_ctx(head.contexts)
+    given = head.weights()
+    for name, parameter in copied.weights().items():
+        if trained and not isinstance(parameter, Constant):
+            parameter.set_data(given[name].data(head.contexts[0]))
+    return copied
+
+
+def freeze(extractor: Extractor, head: Head, frozen: str) -> None:
+    """Take the gradient from what is not trained.
+
+    frozen: 'published', the layers up to stride 4 and every BatchNorm, as GluonCV's networks on ResNet do; or
+    'statistics', nothing but BatchNorm's, which have none.
+    """
     if frozen == "statistics":
-        return learnt
+        return
     layers = list(extractor.features)
-    fixed = [layer for layer, stride in zip(layers, _strides(layers)) if stride <= _FROZEN_STRIDE]
-    fixed += [*_batch_norms(extractor), *_batch_norms(head)]
-    still = {id(parameter) for block in fixed for parameter in block.collect_params().values()}
-    return {name for name in learnt if id(named[name]) not in still}
+    fixed: list[Block] = [layer for layer, stride in zip(layers, _strides(layers)) if stride <= _FROZEN_STRIDE]
+    for block in (*fixed, *_batch_norms(extractor), *_batch_norms(head)):
+        block.collect_params().setattr("grad_req", "null")
 
 
 def cut(backbone: str) -> Layers:
@@ -103,12 +104,13 @@ def cut(backbone: str) -> Layers:
     return Layers(net, features, top, channels)
 
 
-def _assemble(backbone: str, classes: Sequence[str], settings: Settings) -> tuple[Extractor, Head, Layers]:
+def _assemble(backbone: str, classes: Sequence[str], config: Config) -> tuple[Extractor, Head, Layers]:
     layers = cut(backbone)
     with _quiet():
-        net = FasterRCNN(layers.features, layers.top, list(classes), **settings.of_gluoncv())
-        extractor, head = split(net, settings, layers.channels)
-        _set_shapes(extractor, head)
+        net = FasterRCNN(layers.features, layers.top, list(classes), **of_gluoncv(config))
+        extractor, head = split(net, config, layers.channels, backbone)
+        set_shapes(extractor, head)
+    freeze(extractor, head, config.frozen)
     return extractor, head, layers
 
 
@@ -137,17 +139,17 @@ def _shapes(block: HybridBlock, data: tuple[int, ...]) -> tuple[dict[str, tuple[
     return named, outputs
 
 
-def _set_shapes(extractor: Extractor, head: Head) -> None:
+def set_shapes(extractor: Extractor, head: Head) -> None:
     """Completes the shapes of all parameters, so that no initialisation waits for a first batch."""
-    (channels,), side = extractor.channels, head.settings.roi_size
+    (channels,), side = extractor.channels, head.config.roi_size
     top, (seen,) = _shapes(head.top_features, (1, channels, side, side))
     known = {**_shapes(extractor.features, (1, 3, _EVEN, _EVEN))[0], **top}
     for block in (extractor.features, head.top_features):
         for name, parameter in block.collect_params().items():
             parameter.shape = known[name]
-    head.rpn.conv1[0].weight.shape = (head.settings.rpn_channels, channels, 3, 3)
+    head.rpn.conv1[0].weight.shape = (head.config.rpn_channels, channels, 3, 3)
     for layer in (head.rpn.score, head.rpn.loc):
-        layer.weight.shape = (layer.weight.shape[0], head.settings.rpn_channels, 1, 1)
+        layer.weight.shape = (layer.weight.shape[0], head.config.rpn_channels, 1, 1)
     for predictor in (head.class_predictor, head.box_predictor):
         predictor.weight.shape = (predictor.weight.shape[0], seen[1])
 

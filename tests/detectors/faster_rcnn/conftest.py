@@ -10,25 +10,27 @@ import numpy as np
 import pytest
 from gluoncv.model_zoo.rcnn.faster_rcnn.faster_rcnn import FasterRCNN
 
+from gan_kd.data.sizes import Bounded
 from gan_kd.detectors.faster_rcnn import zoo
 from gan_kd.detectors.faster_rcnn.network import Extractor, Head, split
-from gan_kd.detectors.faster_rcnn.settings import Settings
+from gan_kd.detectors.faster_rcnn.settings import of_gluoncv
 from gan_kd.gluon.initial import initialise
+from gan_kd.recipe.faster_rcnn import FasterRCNN as Config
 
 CLASSES = ["cat", "cow", "dog"]
-SMALL = Settings(
-    scales=(1, 2, 4),
+SMALL = Config(
+    scales=[1, 2, 4],
     rpn_channels=32,
-    rpn_min_size=4,
-    train_pre_nms=400,
-    train_post_nms=60,
-    test_pre_nms=200,
-    test_post_nms=40,
+    min_size=4,
+    train_proposals=60,
+    test_proposals=40,
     samples=16,
     roi_size=4,
-    detections=30,
+    frozen="statistics",
 )
+DETECTIONS = 30
 SIZE = (80, 112)  # px
+SIZES = Bounded(80, 133)
 MOST = 5  # objects of an image, padded
 
 
@@ -42,15 +44,15 @@ class Whole(NamedTuple):
 
 @pytest.fixture
 def small() -> Callable[..., Whole]:
-    """whole(settings, images): on mobilenet0.25, GluonCV's for that many images a device."""
+    """whole(config, images): on mobilenet0.25, GluonCV's for that many images a device."""
 
-    def make(settings: Settings = SMALL, images: int = 1) -> Whole:
+    def make(config: Config = SMALL, images: int = 1) -> Whole:
         mx.random.seed(1)
         layers = zoo.cut("mobilenet0.25")
-        numbers: dict[str, Any] = {**settings.of_gluoncv(), "per_device_batch_size": images, "max_num_gt": MOST}
+        numbers: dict[str, Any] = {**of_gluoncv(config), "per_device_batch_size": images, "max_num_gt": MOST}
         net = FasterRCNN(layers.features, layers.top, CLASSES, **numbers)
-        extractor, head = split(net, settings, layers.channels)
-        zoo._set_shapes(extractor, head)
+        extractor, head = split(net, config, layers.channels, "mobilenet0.25")
+        zoo.set_shapes(extractor, head)
         initialise(net.collect_params().values())
         for parameter in net.collect_params(".*(gamma|var|beta|mean)").values():
             parameter.set_data(parameter.data() + mx.nd.random.uniform(0, 0.2, parameter.shape))

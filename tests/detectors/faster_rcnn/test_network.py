@@ -12,12 +12,13 @@ from gluoncv.nn.bbox import BBoxClipToImage
 from mxnet import autograd, nd
 
 from gan_kd.detectors.faster_rcnn import zoo
-from gan_kd.detectors.faster_rcnn.loss import FasterRCNNLoss, sampled
+from gan_kd.detectors.faster_rcnn.loss import FourLosses, sampled
 from gan_kd.detectors.faster_rcnn.network import Outputs, join
+from gan_kd.detectors.faster_rcnn.settings import anchors_per_cell, of_gluoncv
 from gan_kd.detectors.faster_rcnn.targets import RPNTargets, cells_of
 from gan_kd.errors import UsageError
 
-from .conftest import CLASSES, MOST, SIZE, SMALL, truth_of
+from .conftest import CLASSES, DETECTIONS, MOST, SIZE, SIZES, SMALL, truth_of
 
 BOTH = ("align", "pool")
 
@@ -36,7 +37,7 @@ def batch(images, seed=0):
 def draws_of(seed, images):
     """What GluonCV's sampler draws after this seed."""
     mx.random.seed(seed)
-    return nd.stack(*[nd.random.uniform(0, 1, shape=(SMALL.train_post_nms + MOST,)) for _ in range(images)])
+    return nd.stack(*[nd.random.uniform(0, 1, shape=(SMALL.train_proposals + MOST,)) for _ in range(images)])
 
 
 def gluoncv_losses(outputs, labels, offsets):
@@ -114,7 +115,7 @@ def test_losses_are_gluoncvs_divided_by_its_images(small, images):
     outputs = Outputs(*head(*extractor(image), extents, truth, draws_of(0, images)))
     expected = [loss.sum().asscalar() / images for loss in gluoncv_losses(outputs, labels, offsets)]
     scales = [1 / sampled(labels), 1 / sampled(outputs.class_targets)]
-    losses = FasterRCNNLoss()(*outputs, labels, offsets, *scales)
+    losses = FourLosses()(*outputs[:-1], labels, offsets, *scales)
     np.testing.assert_allclose([loss.asscalar() for loss in losses], expected, rtol=1e-5)
 
 
@@ -128,7 +129,7 @@ def test_a_batch_of_two_is_its_halves(small):
         with autograd.record():
             outputs = Outputs(*head(*extractor(image[rows]), extents[rows], truth[rows], draws[rows]))
             scales = scales or [1 / sampled(labels), 1 / sampled(outputs.class_targets)]
-            found = FasterRCNNLoss()(*outputs, labels[rows], offsets[rows], *scales)
+            found = FourLosses()(*outputs[:-1], labels[rows], offsets[rows], *scales)
             total = mx.nd.add_n(*found)
         total.backward()
         return np.array([loss.asscalar() for loss in found]), first_gradient(extractor), scales
@@ -148,7 +149,7 @@ def test_padding_changes_no_proposal_of_an_image(small):
     rois = outputs.rois.asnumpy()
     assert rois[..., 2].max() <= SIZE[1] and rois[..., 3].max() <= SIZE[0]
     height, width = cells_of((SIZE[0], SIZE[1] + 48))
-    assert outputs.rpn_scores.shape == (1, height * width * SMALL.anchors_per_cell)
+    assert outputs.rpn_scores.shape == (1, height * width * anchors_per_cell(SMALL))
 
 
 def test_an_image_without_objects_trains_the_classes_alone(small):
@@ -160,14 +161,13 @@ def test_an_image_without_objects_trains_the_classes_alone(small):
     assert (outputs.class_targets.asnumpy() <= 0).all()
     arrays = nd.array(labels.reshape(1, -1)), nd.array(offsets.reshape(1, -1, 4))
     scales = 1 / sampled(arrays[0]), 1 / sampled(outputs.class_targets)
-    rpn_conf, rpn_loc, conf, loc = [x.asscalar() for x in FasterRCNNLoss()(*outputs, *arrays, *scales)]
+    rpn_conf, rpn_loc, conf, loc = [x.asscalar() for x in FourLosses()(*outputs[:-1], *arrays, *scales)]
     assert rpn_conf > 0 and conf > 0 and rpn_loc == 0 and loc == 0
 
 
 def test_a_map_with_fewer_anchors_than_proposals_trains_and_detects(small):
     """GluonCV's network raises there."""
-    settings = dataclasses.replace(SMALL, train_post_nms=300, test_post_nms=300)
-    _, extractor, head = small(settings)
+    _, extractor, head = small(dataclasses.replace(SMALL, train_proposals=300, test_proposals=300))
     image, truth, *_ = batch(1)
     image = image[:, :, :32, :32]  # 36 anchors
     extents = nd.array([[32, 32]])
@@ -175,7 +175,7 @@ def test_a_map_with_fewer_anchors_than_proposals_trains_and_detects(small):
     outputs = Outputs(*head(*extractor(image), extents, truth, draws))
     targets = outputs.class_targets.asnumpy()
     assert (targets >= 0).any() and np.isfinite(outputs.class_scores.asnumpy()).all()
-    ids, scores, boxes = [x.asnumpy() for x in join(extractor, head)(image)]
+    ids, scores, boxes = [x.asnumpy() for x in join(extractor, head, SIZES)(image)]
     found = scores[..., 0] > 0
     assert found.any() and boxes[found].max() <= 32
     assert (boxes[~found] == -1).all() and (ids[~found] == -1).all()
@@ -191,22 +191,22 @@ def test_detections_are_gluoncvs_best(small, roi, hybridized):
     image, *_ = batch(1)
     ids, scores, boxes = net(image)
     boxes = BBoxClipToImage()(boxes, image).asnumpy()
-    order = np.argsort(-scores.asnumpy()[0, :, 0], kind="stable")[: SMALL.detections]
-    detector = join(extractor, head)
+    order = np.argsort(-scores.asnumpy()[0, :, 0], kind="stable")[:DETECTIONS]
+    detector = join(extractor, head, SIZES, post_nms=DETECTIONS)
     if hybridized:
         detector.hybridize(static_alloc=True)
     found = [x.asnumpy()[0] for x in detector(image)]
     count = int((found[1] > 0).sum())
     assert count >= 10
     for ours, theirs in zip(found, (ids.asnumpy(), scores.asnumpy(), boxes)):
-        assert ours.shape[0] == SMALL.detections
+        assert ours.shape[0] == DETECTIONS
         np.testing.assert_array_equal(ours[:count], theirs[0][order][:count])
 
 
 def test_head_and_detector_serve_training_and_evaluation_in_turn(small):
     _, extractor, head = small()
     image, truth, *_, extents = batch(2)
-    detector = join(extractor, head)
+    detector = join(extractor, head, SIZES)
     for block in (extractor, head, detector):
         block.hybridize(static_alloc=True)
     before = [x.asnumpy() for x in detector(image[:1])]
@@ -234,20 +234,20 @@ def test_running_statistics_do_not_move():
 def test_files_go_both_ways(small, tmp_path):
     net, extractor, head = small()
     image, *_ = batch(1)
-    detector = join(extractor, head)
+    detector = join(extractor, head, SIZES)
     detector.save(tmp_path / "ours.params")
     layers = zoo.cut("mobilenet0.25")
-    other = FasterRCNN(layers.features, layers.top, CLASSES, **SMALL.of_gluoncv())
+    other = FasterRCNN(layers.features, layers.top, CLASSES, **of_gluoncv(SMALL))
     other.load_parameters(str(tmp_path / "ours.params"))
     np.testing.assert_array_equal(other(image)[1].asnumpy(), net(image)[1].asnumpy())
     # GluonCV's own file, written after training, has constants of its targets too.
     net.target_generator.collect_params()
     net.save_parameters(str(tmp_path / "theirs.params"))
     assert any(name.startswith("_target_generator.") for name in nd.load(str(tmp_path / "theirs.params")))
-    fresh = join(*zoo.build("mobilenet0.25", CLASSES, SMALL))
+    fresh = join(*zoo.build("mobilenet0.25", CLASSES, SMALL), SIZES)
     fresh.load(tmp_path / "theirs.params")
     np.testing.assert_array_equal(fresh(image)[1].asnumpy(), detector(image)[1].asnumpy())
     with pytest.raises(UsageError, match="anchors"):
-        join(*zoo.build("mobilenet0.25", CLASSES, dataclasses.replace(SMALL, scales=(1, 2, 8)))).load(
+        join(*zoo.build("mobilenet0.25", CLASSES, dataclasses.replace(SMALL, scales=(1, 2, 8))), SIZES).load(
             tmp_path / "theirs.params"
         )
