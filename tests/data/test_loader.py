@@ -87,7 +87,7 @@ class Snooping(Photos):
 def copies(batches: object) -> list[list[np.ndarray]]:
     """The arrays of each batch: of a TrainBatch images, truth and targets, of a ValBatch images and indices."""
     return [
-        [array.copy() for array in (*batch[:2], *(batch[2] if len(batch) > 2 else ()))]
+        [array.copy() for array in (*batch[:2], *getattr(batch, "targets", ()))]
         for batch in batches  # type: ignore[attr-defined]
     ]
 
