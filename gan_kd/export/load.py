@@ -62,15 +62,15 @@ def load_exported(path: Path) -> Exported:
             raise ValueError(f"{(*wrong, 'size')[0]} is none")
         if not about["classes"] or not all(isinstance(name, str) for name in about["classes"]):
             raise ValueError("the classes are none")
-        digests = {name: form.get("sha256", {}).get(name) for name in form["files"]}
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        digests = [form.get("sha256", {}).get(name) for name in form["files"]]  # files from before it was noted: None
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UsageError(
             f"{folder / RECORD}: not the record of an export ({printable(str(error))}); export again"
         ) from None
-    for file in files:
+    for file, digest in zip(files, digests):
         if not file.is_file():
             raise UsageError(f"{file}: no such file, though {RECORD} names it; copy the whole folder")
-        if digests[file.name] not in (None, sha256(file)):  # files from before it was noted have none
+        if digest not in (None, sha256(file)):
             raise UsageError(f"{file}: truncated or changed since it was exported; copy it again")
     detect = _onnx(files[0]) if files[0].suffix == ".onnx" else _symbol(files)
     return Exported(files, about, Square(about["size"]), *counted, detect)
@@ -122,8 +122,8 @@ def _chosen(path: Path, folder: Path, forms: list[Mapping[str, Any]]) -> Mapping
 
 def _symbol(files: list[Path]) -> Detect:
     """MXNet's two files on the CPU."""
-    graph, params = files
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")  # int8's fused graph: a line on stderr
+    graph, params = files[0], files[-1]
     try:
         params_file.inspect(params)
         net = symbol.load(graph.with_name(graph.name[: -len(symbol.GRAPH)]))

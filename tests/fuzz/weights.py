@@ -136,6 +136,7 @@ def exported(folder: Path) -> Site:
         "input": [{}, {"shape": 7}, {"shape": [1, 3, "128", 128]}, {"shape": [1, 3, 10**9, 1]}, {"shape": [1, True]}],
         "classes": [None, [], [7], "cat", {}],
         "forms": [None, [], {}, [7], [{}], [{**form, "files": None}], [{**form, "files": []}], [{**form, "files": [7]}],
+                  [{**form, "files": names[:1]}], [{**form, "macs": float("inf")}],
                   [{**form, "files": ["../../etc/hostname"]}], [{**form, "files": ["/dev/zero-symbol.json"]}],
                   [{**form, "sha256": 7}], [{**form, "macs": None}], [{**form, "macs": float("nan")}]],
     }  # fmt: skip
