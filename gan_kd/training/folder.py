@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gan_kd import __version__
 from gan_kd.distributed.cluster import here
@@ -19,6 +20,16 @@ from gan_kd.system.untrusted import read_json
 from gan_kd.system.version import commit
 
 RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
+
+
+def opened(
+    folder: Path, recipe: Recipe, resume: bool, warmups: Mapping[str, int]
+) -> contextlib.AbstractContextManager[Any]:
+    """The run's folder, which the first worker prepares and locks, as of `open_folder`, and the others only read."""
+    if here().first:
+        return open_folder(folder, recipe, resume, warmups)
+    here().require_visible(folder / RECIPE)
+    return contextlib.nullcontext()
 
 
 def open_folder(folder: Path, recipe: Recipe, resume: bool, warmups: Mapping[str, int]) -> BinaryIO:

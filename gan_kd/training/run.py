@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from gan_kd.system.stop import Stopped, StopSignal
 from gan_kd.training import checkpoint
 from gan_kd.training.board import Board
 from gan_kd.training.distillers import compared_places
-from gan_kd.training.folder import RECIPE, open_folder
+from gan_kd.training.folder import opened
 from gan_kd.training.logs import MetricsFile, close_log, log, log_to
 from gan_kd.training.networks import Networks, build_student, build_teacher, head_in_words, require_good_teacher
 from gan_kd.training.prepare import Prepared, open_loader, prepare
@@ -50,7 +49,7 @@ def train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
 def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path:
     folder = prefix / recipe.name / str(recipe.train.seed)
     ready = prepare(recipe, folder)
-    with _opened(folder, recipe, resume, ready.warmups), contextlib.closing(_Run(recipe, folder, ready, stop)) as run:
+    with opened(folder, recipe, resume, ready.warmups), contextlib.closing(_Run(recipe, folder, ready, stop)) as run:
         if here().first:
             log_to(folder / "train.log")
         else:
@@ -66,14 +65,6 @@ def _train(recipe: Recipe, prefix: Path, resume: bool, stop: StopSignal) -> Path
             raise
         finally:
             close_log()
-
-
-def _opened(folder: Path, recipe: Recipe, resume: bool, warmups: dict[str, int]) -> AbstractContextManager[Any]:
-    """The run's folder, which the first worker prepares and locks and the others only read."""
-    if here().first:
-        return open_folder(folder, recipe, resume, warmups)
-    here().require_visible(folder / RECIPE)
-    return contextlib.nullcontext()
 
 
 class _Run:
