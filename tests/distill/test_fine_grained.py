@@ -14,7 +14,7 @@ from gan_kd.gluon.optim import Position
 from gan_kd.recipe import Adaptation
 from gan_kd.recipe import FineGrained as Config
 from tests.gradients import difference
-from tests.rig import CPU, compared
+from tests.rig import CPU, compared, marks
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "fgfi.npz"
 SIDES, CHANNELS = (4, 2), (3, 5)
@@ -35,14 +35,6 @@ def distiller(contexts=(CPU,), student=CHANNELS, **config):
     return FineGrained(Config(**config), about)
 
 
-def marked(method, objects):
-    """What the loader would write for images with these objects."""
-    arrays = [np.full((len(objects), *shape), np.nan, dtype) for shape, dtype in method.regions.arrays(64, 64)]
-    for row, boxes in enumerate(objects):
-        method.regions.write(np.array(boxes, np.float32).reshape(-1, 5), 64, 64, [array[row] for array in arrays])
-    return tuple(arrays)
-
-
 LARGE, SMALL = [0, 0, 32, 32, 0], [16, 32, 32, 48, 1]
 OBJECTS = [[LARGE], [SMALL, LARGE], []]
 
@@ -53,7 +45,11 @@ def seen(method, objects=OBJECTS, seed=0, student=CHANNELS):
     def maps(channels):
         return [mx.nd.array(rng.standard_normal((len(objects), c, s, s))) for c, s in zip(channels, SIDES)]
 
-    return Seen(maps(CHANNELS), maps(student), regions=marked(method, objects))
+    return Seen(
+        maps(CHANNELS),
+        maps(student),
+        regions=marks(method.regions, [np.array(rows, np.float32).reshape(-1, 5) for rows in objects], 64),
+    )
 
 
 def value(method, part):

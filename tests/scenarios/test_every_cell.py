@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from mxnet.gluon import Block
 
-from gan_kd.data.batch import Regions, TrainBatch
+from gan_kd.data.batch import TrainBatch
 from gan_kd.data.dataset import class_names
 from gan_kd.detectors.base import Detector
 from gan_kd.detectors.saved import describe, save_detector
@@ -28,6 +28,7 @@ from gan_kd.recipe import Recipe, load, names
 from gan_kd.training.distillers import build_distillers
 from gan_kd.training.networks import Networks, build_student, build_teacher, head_in_words
 from gan_kd.training.step import Step
+from tests.rig import marks
 
 CPU = [mx.cpu(0)]
 RECIPES = {name: recipe for name, recipe in ((name, load(name)) for name in names()) if recipe.detector == "ssd"}
@@ -99,15 +100,8 @@ def drawn_batch(detector: Detector, size: int, classes: int, distillers: Sequenc
     anchors = detector.head.anchors(detector.extractor.sizes)
     pixels, *targets = SSDTrainTransform(size, anchors, "flip")(image, np.array(rows, np.float32), rng)
     truth = np.array([rows], np.float32)[..., :5]
-    regions = tuple(marks(method.regions, truth[0], size) for method in distillers if method.regions is not None)
+    regions = tuple(marks(method.regions, list(truth), size) for method in distillers if method.regions is not None)
     return TrainBatch(pixels[None], truth, tuple(part[None] for part in targets), regions=regions)
-
-
-def marks(regions: Regions, objects: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
-    """What is marked in one image."""
-    arrays: list[np.ndarray] = [np.empty(shape, dtype) for shape, dtype in regions.arrays(size, size)]
-    regions.write(objects, size, size, arrays)
-    return tuple(array[None] for array in arrays)
 
 
 def values(block: Block) -> dict[str, np.ndarray]:

@@ -8,13 +8,11 @@ import pytest
 from mxnet import autograd
 
 from gan_kd.errors import UsageError
-from gan_kd.gluon.optim import Optimisation
-from gan_kd.recipe import Data, Distill, FineGrained, Recipe, Schedule, Stage, Student, Teacher, from_dict
-from gan_kd.training.distillers import build_distillers, comparing_outputs, require_given
-from gan_kd.training.networks import build_student, build_teacher
-from gan_kd.training.step import Step
+from gan_kd.recipe import Data, Distill, FineGrained, Recipe, Stage, Student, Teacher, from_dict
+from gan_kd.training.distillers import comparing_outputs, require_given
 from tests.distill import own_methods
-from tests.training.test_step import ADAM, BATCH, CLASSES, CPU, HERE, SIZE, batch, snapshot
+from tests.rig import BATCH, CPU, HERE, SIZE, batch, marks, snapshot, step_of
+from tests.training.test_step import ADAM
 
 OWN = "tests.distill.own_methods."
 ADAPTED = f"{OWN}AdaptedImitation"
@@ -29,18 +27,6 @@ def recipe(*distillers, **distill):
         distill=Distill(**distill),
         stages={"first": Stage("distilled", 1, ADAM, distillers=list(distillers))},
     )
-
-
-def setting(of, contexts=(CPU,), sync_bn=False):
-    teacher = build_teacher(of, CLASSES)
-    teacher.extractor.freeze()
-    networks = build_student(of, CLASSES, "distilled", teacher)
-    for block in (networks.detector, networks.bridge, networks.teacher, networks.teacher_head):
-        if block is not None:
-            block.collect_params().reset_ctx(list(contexts))
-    distillers = build_distillers(of, of.stages["first"], networks, contexts)
-    optimisation = Optimisation(networks.parameters(distillers), ADAM, Schedule(), contexts)
-    return Step(networks, distillers, optimisation, contexts, sync_bn)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +65,7 @@ def test_places_are_words_that_there_are():
 @pytest.mark.parametrize("head, channels", [("own", (128, 256)), ("inherit", (256, 512))])
 def test_a_method_that_adapts_by_itself_sees_the_students_own_maps(head, channels):
     """Before the adapters that serve distillers alone, and behind those that are deployed."""
-    step = setting(recipe(ADAPTED, head=head))
+    step = step_of(recipe(ADAPTED, head=head))
     assert [layer.weight.shape[1] for layer in step.distillers[0].layers][:2] == list(channels)
     named = step(batch(step.networks), HERE)
     assert np.isfinite(named["adapted_imitation"][0].asscalar())
@@ -87,7 +73,7 @@ def test_a_method_that_adapts_by_itself_sees_the_students_own_maps(head, channel
 
 
 def test_the_students_optimiser_moves_the_methods_parameters():
-    step = setting(recipe("cosine_attention", ADAPTED, head="own"))
+    step = step_of(recipe("cosine_attention", ADAPTED, head="own"))
     layers = step.distillers[1].layers
     assert "adapted_imitation.0.weight" in step.optimisation.names
     assert any(name.startswith("bridge") for name in step.optimisation.names)  # for the other one
@@ -97,7 +83,7 @@ def test_the_students_optimiser_moves_the_methods_parameters():
 
 
 def test_devices_keep_the_methods_parameters_alike():
-    step = setting(recipe(ADAPTED), [mx.cpu(0), mx.cpu(1)])
+    step = step_of(recipe(ADAPTED), [mx.cpu(0), mx.cpu(1)])
     weight = step.distillers[0].parameters()["0.weight"]
     before = weight.list_data()[0].asnumpy()
     step(batch(step.networks), HERE)
@@ -109,22 +95,17 @@ def test_devices_keep_the_methods_parameters_alike():
 def test_a_name_that_the_student_has_is_refused(monkeypatch):
     monkeypatch.setattr(own_methods.AdaptedImitation, "name", "features")
     taken = {"0.weight": mx.gluon.Parameter("weight", shape=(1,))}
-    step = setting(recipe("cosine_attention"))
+    step = step_of(recipe("cosine_attention"))
     name = next(name for name in step.networks.parameters() if name.startswith("features."))
     monkeypatch.setattr(own_methods.AdaptedImitation, "parameters", lambda self: {name[9:]: taken["0.weight"]})
     with pytest.raises(UsageError, match=f"AdaptedImitation has a parameter {name}, a name that the student has"):
-        setting(recipe(ADAPTED))
+        step_of(recipe(ADAPTED))
 
 
 def with_regions(step, whole, objects):
     """The batch with what the loader would have marked for the step's distillers."""
-    regions = []
-    for method in (method for method in step.distillers if method.regions is not None):
-        arrays = tuple(np.zeros((BATCH, *shape), dtype) for shape, dtype in method.regions.arrays(SIZE, SIZE))
-        for row in range(BATCH):
-            method.regions.write(objects[row], SIZE, SIZE, [array[row] for array in arrays])
-        regions.append(arrays)
-    return whole._replace(regions=tuple(regions))
+    marked = [method.regions for method in step.distillers if method.regions is not None]
+    return whole._replace(regions=tuple(marks(regions, objects, SIZE) for regions in marked))
 
 
 def drawn_objects(seed=0):
@@ -137,7 +118,7 @@ def drawn_objects(seed=0):
 @pytest.mark.parametrize("head", ["own", "inherit"])
 def test_fine_grained_imitation_in_a_step(head):
     of = recipe("fine_grained", head=head, fine_grained=FineGrained(weight=1.0, quiet=0, scope="per_map"))
-    step, objects = setting(of), drawn_objects()
+    step, objects = step_of(of), drawn_objects()
     before = snapshot(step.distillers[0].layers)
     whole = with_regions(step, batch(step.networks), objects)
     expected = by_hand(step, whole)
@@ -171,14 +152,14 @@ def test_fine_grained_imitation_is_the_same_on_two_devices():
     for contexts in ([CPU], [mx.cpu(0), mx.cpu(1)]):
         of = recipe("fine_grained", fine_grained=FineGrained(weight=1.0, quiet=0))
         of = dataclasses.replace(of, train=dataclasses.replace(of.train, sync_bn=True))
-        step = setting(of, contexts, sync_bn=True)
+        step = step_of(of, contexts)
         named = step(with_regions(step, batch(step.networks), drawn_objects()), HERE)
         losses.append(sum(part.asscalar() for part in named["fine_grained"]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_a_method_is_given_what_the_detection_loss_assigned_and_the_truth():
-    step = setting(recipe(f"{OWN}OnPositives"), [mx.cpu(0), mx.cpu(1)])
+    step = step_of(recipe(f"{OWN}OnPositives"), [mx.cpu(0), mx.cpu(1)])
     whole = batch(step.networks)
     named = step(whole, HERE)
     seen = step.distillers[0].seen

@@ -9,15 +9,13 @@ import pytest
 from gan_kd.detectors.saved import describe, load_detector, save_detector
 from gan_kd.distill import custom
 from gan_kd.errors import UsageError
-from gan_kd.gluon.optim import Optimisation
 from gan_kd.recipe import Data, Distill, Gan, Recipe, Stage, Student, Teacher
-from gan_kd.training.distillers import build_distillers
 from gan_kd.training.folder import open_folder
-from gan_kd.training.networks import build_student, build_teacher
-from gan_kd.training.step import Step
+from gan_kd.training.networks import build_student
 from tests.distill import own_methods
+from tests.rig import CLASSES, HERE, SIZE, batch, step_of
 from tests.training import test_run
-from tests.training.test_step import ADAM, CLASSES, CPU, HERE, SIZE, batch
+from tests.training.test_step import ADAM
 
 OWN = "tests.distill.own_methods.ScaledImitation"
 
@@ -33,19 +31,10 @@ def recipe(student, taps=None, arguments=None, distillers=("gan", OWN)):
     )
 
 
-def setting(of):
-    teacher = build_teacher(of, CLASSES)
-    teacher.extractor.freeze()
-    networks = build_student(of, CLASSES, "distilled", teacher)
-    stage = of.stages["first"]
-    optimisation = Optimisation(networks.parameters(), stage.optimizer, stage.schedule, [CPU])
-    return Step(networks, build_distillers(of, stage, networks, [CPU]), optimisation, [CPU])
-
-
 @pytest.mark.parametrize("student", ["resnet18_v2", "mobilenetv3_small", "mobilenetv2_0.25"])
 def test_any_student_learns_from_any_teacher_and_its_file_loads_alone(student, tmp_path):
     of = recipe(student)
-    step = setting(of)
+    step = step_of(of)
     detector = step.networks.detector
     before = {name: p.data().copy() for name, p in detector.weights().items() if p.grad_req != "null"}
     named = step(batch(step.networks), HERE)
@@ -82,7 +71,7 @@ def test_taps_of_ones_own_travel_with_the_file(tmp_path):
 
 def test_own_distiller_trains_its_own_parameters_and_goes_on_from_its_state():
     of = recipe("mobilenet0.25", arguments={"weight": 0.5, "lr": 0.2}, distillers=[OWN])
-    step, twin = setting(of), setting(of)
+    step, twin = step_of(of), step_of(of)
     (first,), (second,) = step.distillers, twin.distillers
     assert (first.weight, first.lr) == (0.5, 0.2)
     step(batch(step.networks), HERE)

@@ -5,56 +5,33 @@ import numpy as np
 import pytest
 from mxnet import autograd
 
-from gan_kd.data.batch import TrainBatch
 from gan_kd.detectors.ssd.head import Outputs
 from gan_kd.distill.base import Distiller, Seen
 from gan_kd.distill.cosine_attention import attention
 from gan_kd.errors import UsageError
 from gan_kd.gluon.optim import Optimisation, Position
 from gan_kd.recipe import Data, Distill, Gan, Optimizer, Recipe, Schedule, Stage, Student, Teacher
-from gan_kd.training.distillers import build_distillers
 from gan_kd.training.networks import build_student, build_teacher, head_in_words
 from gan_kd.training.step import Step
+from tests.rig import BATCH, CLASSES, CPU, HERE, SIZE, batch, snapshot, step_of
 
-CLASSES = ("circle", "square")
-SIZE, BATCH = 128, 4
-HERE = Position(0, 10, 1)
-CPU = mx.cpu(0)
 ADAM = Optimizer("adam", 1e-3, beta1=0.5)
 
 
-def recipe(head="teacher", **gan):
+def recipe(head="teacher", distillers=("gan", "cosine_attention"), optimizer=ADAM, **gan):
     return Recipe(
         name="test",
         data=Data(size=SIZE),
         teacher=Teacher("mobilenet0.5", "random"),
         student=Student("mobilenet0.25", "random"),
-        distill=Distill(head=head, gan=Gan(width=8, **gan)),
+        distill=Distill(head=head, gan=Gan(width=8, optimizer=optimizer, **gan)),
+        stages={"first": Stage("distilled", 1, optimizer, distillers=list(distillers))},
     )
 
 
 def setting(distillers=("gan", "cosine_attention"), contexts=(CPU,), head="teacher", optimizer=ADAM):
     """A Step with everything it moves, on fresh networks that are the same at every call."""
-    of = recipe(head, optimizer=optimizer)
-    stage = Stage("distilled", 1, optimizer, distillers=list(distillers))
-    teacher = build_teacher(of, CLASSES)
-    teacher.extractor.freeze()
-    networks = build_student(of, CLASSES, "distilled", teacher)
-    for block in (networks.detector, networks.bridge, networks.teacher, networks.teacher_head):
-        if block is not None:
-            block.collect_params().reset_ctx(list(contexts))
-    methods = build_distillers(of, stage, networks, contexts)
-    optimisation = Optimisation(networks.parameters(methods), stage.optimizer, stage.schedule, contexts)
-    return Step(networks, methods, optimisation, contexts)
-
-
-def batch(networks, seed=0, size=BATCH):
-    rng = np.random.default_rng(seed)
-    anchors = len(networks.detector.head.anchors(networks.detector.extractor.sizes))
-    targets = np.where(rng.random((size, anchors)) < 0.05, 1.0, 0.0).astype("float32")
-    images, boxes = rng.standard_normal((size, 3, SIZE, SIZE)), rng.standard_normal((size, anchors, 4))
-    truth = np.full((size, 1, 5), -1, "float32")
-    return TrainBatch(images.astype("float32"), truth, (targets, boxes.astype("float32")))
+    return step_of(recipe(head, distillers, optimizer), contexts)
 
 
 def cast(whole, **changes):
@@ -62,10 +39,6 @@ def cast(whole, **changes):
     whole = whole._replace(**changes)
     images, *targets = (array.astype("float64") for array in (whole.images, *whole.targets))
     return whole._replace(images=images, targets=tuple(targets))
-
-
-def snapshot(block):
-    return {name: p.data(p.list_ctx()[0]).asnumpy().copy() for name, p in block.collect_params().items()}
 
 
 def equal(before, after):
