@@ -67,7 +67,7 @@ def require_given(recipe: Recipe) -> None:
                 if need not in facts.gives:
                     raise UsageError(
                         f"{what} needs {need}, which the detector {recipe.detector} does not give (it gives "
-                        f"{', '.join(facts.gives)}): take another distiller or detector"
+                        f"{', '.join(facts.gives) or 'nothing'}): take another distiller or detector"
                     )
             for place in places(recipe, name):
                 if place not in facts.places:
