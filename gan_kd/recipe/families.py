@@ -42,7 +42,14 @@ FAMILIES = {
         places=("backbone", "neck"),
         gives=("outputs", "assigned"),
     ),
-    "yolo3": Facts("YOLOv3", "gan_kd.detectors.yolo3.family", yolo3.BACKBONES, yolo3.check, ("backbone", "neck"), ()),
+    "yolo3": Facts(
+        "YOLOv3",
+        "gan_kd.detectors.yolo3.family",
+        yolo3.BACKBONES,
+        yolo3.check,
+        places=("backbone", "neck"),
+        gives=("anchors",),
+    ),
     "faster_rcnn": Facts(
         "Faster R-CNN",
         "gan_kd.detectors.faster_rcnn.family",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 STRIDES = (8, 16, 32)
@@ -17,6 +19,16 @@ def anchor_boxes(stride: int, height: int, width: int) -> np.ndarray:
     centre = (np.stack([x, y], axis=2)[:, :, None] + 0.5) * stride
     half = ANCHORS[STRIDES.index(stride)] / 2
     return np.concatenate([centre - half, centre + half], axis=3).astype(np.float32)
+
+
+class YOLO3Anchors:
+    """Anchors of the maps of these strides for any input, as `gan_kd.detectors.anchors.Anchors`."""
+
+    def __init__(self, strides: Sequence[int]) -> None:
+        self.strides = list(strides)
+
+    def __call__(self, height: int, width: int) -> list[np.ndarray]:
+        return [anchor_boxes(stride, height // stride, width // stride) for stride in self.strides]
 
 
 def anchor_count(size: int) -> int:

@@ -13,7 +13,7 @@ from gan_kd.detectors.base import Detector, Level, Parts
 from gan_kd.detectors.families import Cost, Network
 from gan_kd.detectors.yolo3 import network as yolo3
 from gan_kd.detectors.yolo3 import zoo
-from gan_kd.detectors.yolo3.anchors import anchor_count
+from gan_kd.detectors.yolo3.anchors import YOLO3Anchors, anchor_count
 from gan_kd.detectors.yolo3.loss import YOLO3DetectionLoss, YOLO3Loss
 from gan_kd.detectors.yolo3.network import YOLO3Head
 from gan_kd.detectors.yolo3.targets import ROW
@@ -99,6 +99,11 @@ def train_transform(recipe: Recipe, parts: Parts) -> YOLO3TrainTransform:
 def detection_loss(recipe: Recipe) -> YOLO3DetectionLoss:
     """Objectness, centre, scale and class."""
     return YOLO3DetectionLoss(recipe.yolo3.label_smoothing)
+
+
+def anchors(parts: Parts, levels: Sequence[int]) -> YOLO3Anchors:
+    """Of backbone and neck alike: a map has the anchors of its stride."""
+    return YOLO3Anchors([int(parts.extractor.levels[index].stride) for index in levels])
 
 
 def cost(parts: Parts) -> Cost:

@@ -29,7 +29,7 @@ from tests.training.test_resume import StopAt
 SIZE = 64
 CLASSES = ["circle", "square", "star"]
 ADAM = {"name": "adam", "lr": 0.001, "beta1": 0.9, "wd": 0}
-LEARN = {"trains": "distilled", "epochs": 2, "optimizer": ADAM, "distillers": ["information_map", "cosine_attention"]}
+LEARN = {"trains": "distilled", "epochs": 2, "optimizer": ADAM, "distillers": ["information_map", "fine_grained"]}
 
 
 def recipe(root="nowhere", stages=None, **keys):
@@ -38,7 +38,7 @@ def recipe(root="nowhere", stages=None, **keys):
     return from_dict({
         "name": "small", "detector": "yolo3", "data": {**data, **keys.pop("data", {})},
         "yolo3": {"teacher_filters": [32, 16, 16], "student_filters": [16, 8, 8], **keys.pop("yolo3", {})},
-        "distill": {"head": "own", "places": ["backbone", "neck"], **keys.pop("distill", {})},
+        "distill": {"head": "own", "places": ["backbone", "neck"], "fine_grained": {"quiet": 0}},
         "teacher": {"backbone": "mobilenet0.5", "init": "random", **keys.pop("teacher", {})},
         "student": {"backbone": "mobilenet0.25", "init": "random", **keys.pop("student", {})},
         "stages": stages or {"teach": {"trains": "teacher", "epochs": 1, "optimizer": ADAM}, "learn": LEARN},
@@ -74,7 +74,7 @@ def test_a_run_is_trained_resumed_and_evaluated(tmp_path):
     runs = [tmp_path / part / "small" / "233" for part in ("whole", "parts")]
     lines = [(run / "metrics.jsonl").read_text() for run in runs]
     assert lines[0] == lines[1]
-    assert all(f'"{name}"' in lines[0] for name in ("obj", "center", "scale", "cls", "information_map"))
+    assert all(f'"{name}"' in lines[0] for name in ("obj", "center", "scale", "cls", "information_map", "fine_grained"))
     diagnosis = next(found for found in map(json.loads, lines[0].splitlines()) if found["kind"] == "diagnosis")
     assert len(diagnosis["maps"]) == len(diagnosis["attention_cosine"]) == 6
     weights = [mx.nd.load(str(run / "distilled" / "best.params")) for run in runs]
