@@ -56,6 +56,6 @@ FAMILIES = {
         faster_rcnn.BACKBONES,
         faster_rcnn.check,
         places=("backbone",),
-        gives=(),
+        gives=("anchors",),
     ),
 }

@@ -115,17 +115,14 @@ class Cell:
 
 
 def collect(sources: Sequence[Source]) -> list[Cell]:
-    """Every cell of the paper's tables that a recipe names, in their order, with the runs that measure it."""
+    """Every published cell of the paper's tables in their order, with the runs that measure it."""
     shipped = [load(name) for name in names()]
     runs = [(source, from_dict(source.run.recipe)) for source in sources if source.run.recipe.get("published")]
     cells = []
     for table in (1, 2, 3):
         for row, values in TABLES[table].rows.items():
             for column, value in values.items():
-                recipe = _shipped(shipped, table, row, column)
-                if recipe is None:
-                    continue
-                cell = Cell(table, row, column, value, recipe)
+                cell = Cell(table, row, column, value, _shipped(shipped, table, row, column))
                 cell.groups = _groups([found for run in runs for found in _measurements(cell, *run)])
                 cells.append(cell)
     return cells
@@ -146,7 +143,7 @@ def _network(column: str) -> str:
     return "baseline" if column == "none" else "distilled"
 
 
-def _shipped(recipes: Sequence[Recipe], table: int, row: str, column: str) -> Recipe | None:
+def _shipped(recipes: Sequence[Recipe], table: int, row: str, column: str) -> Recipe:
     """The recipe of a cell. The student alone is trained by every recipe of its row, in the same way."""
     fitting = []
     for recipe in recipes:
@@ -155,7 +152,7 @@ def _shipped(recipes: Sequence[Recipe], table: int, row: str, column: str) -> Re
             continue
         if column in ("none", place.column):
             fitting.append(recipe)
-    return min(fitting, key=lambda recipe: (len(recipe.name), recipe.name), default=None)
+    return min(fitting, key=lambda recipe: (len(recipe.name), recipe.name))
 
 
 def _measurements(cell: Cell, source: Source, recipe: Recipe) -> Iterator[Measurement]:

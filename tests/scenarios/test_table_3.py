@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -17,6 +17,7 @@ from gan_kd.data.loader import Loader
 from gan_kd.data.record import Record
 from gan_kd.detectors.base import Detector, Parts
 from gan_kd.detectors.families import family
+from gan_kd.distill.base import Distiller
 from gan_kd.gluon.optim import Optimisation, Position
 from gan_kd.recipe import Recipe, load, names
 from gan_kd.training.distillers import build_distillers
@@ -62,10 +63,11 @@ def unpublished(name: str) -> Recipe:
     return load(name, start)
 
 
-def batch_of(recipe: Recipe, detector: Detector, folder: Path) -> TrainBatch:
+def batch_of(recipe: Recipe, detector: Detector, distillers: Sequence[Distiller], folder: Path) -> TrainBatch:
     parts = Parts(detector.extractor, detector.head, detector.sizes)
     transform = family(recipe.detector).train_transform(recipe, parts)
-    with Loader(Drawn(folder), transform, 1, 0, 0, train=True) as loader:
+    regions = [distiller.regions for distiller in distillers if distiller.regions is not None]
+    with Loader(Drawn(folder), transform, 1, 0, 0, train=True, regions=regions) as loader:
         found: TrainBatch = next(iter(loader.epoch(0)))
     return found
 
@@ -77,12 +79,13 @@ def one_step(recipe: Recipe, stage: str, networks: Networks, folder: Path) -> No
     optimisation = Optimisation(networks.parameters(distillers), plan.optimizer, plan.schedule, CPU)
     named = detector.weights()
     before = {name: parameter.data().asnumpy() for name, parameter in named.items()}
-    batch = batch_of(recipe, detector, folder)
+    batch = batch_of(recipe, detector, distillers, folder)
     assert batch.images.shape == (1, 3, 600, 800)
     networks.hybridize()
     losses = Step(networks, distillers, optimisation, CPU)(batch, Position(5, 10, plan.epochs))
     expected = {"rpn_conf", "rpn_loc", "conf", "loc"}
-    expected |= {"adversarial", "critic"} if distillers else set()
+    expected |= {"adversarial", "critic"} if stage == "adversarial" else set()
+    expected |= {"fine_grained"} if stage == "imitation" else set()
     assert expected <= set(losses), set(losses)
     for name, loss in losses.items():
         assert np.isfinite(sum(part.asscalar() for part in loss)), name
@@ -114,12 +117,13 @@ def test_a_distilled_student_takes_an_adversarial_step(name: str, tmp_path: Path
     teacher.extractor.freeze()
     networks = build_student(recipe, classes, "distilled", teacher, ["backbone"])
     assert networks.bridge is None and networks.detector.adapters is None  # 1024 channels on both sides
-    one_step(recipe, "adversarial", networks, tmp_path)
+    one_step(recipe, "imitation" if "fgfi" in name else "adversarial", networks, tmp_path)
 
 
 @pytest.mark.parametrize("name", ALONE)
 def test_the_baseline_alone_is_the_one_beside_the_distilled_student(name: str) -> None:
-    alone, beside = RECIPES[name], RECIPES[f"{name}-resnet101_v1d-cosine"]
+    alone = RECIPES[name]
+    beside = next(RECIPES[other] for other in TAUGHT if other.startswith(f"{name}-resnet101_v1d"))
     assert (alone.data, alone.student, alone.eval, alone.train) == (
         beside.data, beside.student, beside.eval, beside.train
     )  # fmt: skip

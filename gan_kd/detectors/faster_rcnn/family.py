@@ -14,7 +14,7 @@ from gan_kd.detectors.faster_rcnn import network as faster_rcnn
 from gan_kd.detectors.faster_rcnn import zoo
 from gan_kd.detectors.faster_rcnn.loss import FasterRCNNLoss
 from gan_kd.detectors.faster_rcnn.settings import anchors_per_cell
-from gan_kd.detectors.faster_rcnn.targets import cells_of
+from gan_kd.detectors.faster_rcnn.targets import GridAnchors
 from gan_kd.detectors.faster_rcnn.transform import FasterRCNNTrainTransform
 from gan_kd.detectors.store import weights_file
 from gan_kd.gluon.initial import initialise
@@ -80,6 +80,11 @@ def join(parts: Parts, adapters: Adapters | None, measured: Eval) -> Detector:
     )
 
 
+def anchors(parts: Parts, levels: Sequence[int]) -> GridAnchors:
+    """The RPN's, of its one map."""
+    return GridAnchors(tuple(parts.head.config.scales))
+
+
 def train_transform(recipe: Recipe, parts: Parts) -> FasterRCNNTrainTransform:
     """Resize, mirroring, and targets of the RPN."""
     return FasterRCNNTrainTransform(recipe.data.size, recipe.faster_rcnn)
@@ -96,13 +101,13 @@ def cost(parts: Parts) -> Cost:
     config, classes, objects = parts.head.config, len(parts.head.classes), 1
     size = parts.sizes.typical
     shape = (1, *level.shape(size))
-    anchors = shape[2] * shape[3] * anchors_per_cell(config)
+    count = shape[2] * shape[3] * anchors_per_cell(config)
     inputs = [shape, (1, 2), (1, objects, 5), (1, config.train_proposals + objects)]
     head = (parts.head, inputs)
     detected = (faster_rcnn.Decoder(parts.head), [shape, (1, 2)])
     scores = config.test_proposals * classes
-    targets = 5 * cells_of(size)[0] * cells_of(size)[1] * anchors_per_cell(config) + config.train_proposals
-    return Cost([head], [detected], 5 * anchors + 5 * scores, scores, targets)
+    targets = 5 * count + config.train_proposals
+    return Cost([head], [detected], 5 * count + 5 * scores, scores, targets)
 
 
 def _config(about: Mapping[str, Any]) -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -93,6 +94,16 @@ class RPNTargets:
             quota = self.samples - int((labels == _POSITIVE).sum()) if most is None else most
             if len(there) > quota:
                 labels[rng.choice(there, len(there) - quota, replace=False)] = _IGNORED
+
+
+class GridAnchors(NamedTuple):
+    """Anchors of the map of an input of any size, as distillers take them; see `gan_kd.detectors.anchors.Anchors`."""
+
+    scales: tuple[float, ...]
+
+    def __call__(self, height: int, width: int) -> list[np.ndarray]:
+        """One map."""
+        return [grid(self.scales, RATIOS, cells_of((height, width)))]
 
 
 def cells_of(size: tuple[int, int]) -> tuple[int, int]:

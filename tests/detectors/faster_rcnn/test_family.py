@@ -140,7 +140,7 @@ def test_the_files_of_an_export_detect_the_same(root, tmp_path):
 
 
 def test_the_stages_of_a_small_run(root, tmp_path, monkeypatch):
-    """Teacher, baseline, adversary with cosine attention on the lent head, all at 64 px; files, report, mAP."""
+    """Teacher, baseline, and on the lent head adversary, cosine attention and fine-grained imitation, all at 64 px."""
     monkeypatch.chdir(tmp_path)
     stages = ["teacher", "baseline", "adversarial"]
     recipe = small(
@@ -148,7 +148,8 @@ def test_the_stages_of_a_small_run(root, tmp_path, monkeypatch):
         *[f"stages.{name}.epochs={2 if name == 'adversarial' else 1}" for name in stages],
         "stages.baseline_finetune=null",
         "stages.finetune=null",
-        "stages.adversarial.distillers=[gan, cosine_attention]",
+        "stages.adversarial.distillers=[gan, cosine_attention, fine_grained]",
+        "distill.fine_grained={quiet: 0, inclusive: true}",
         "distill.head=inherit",
         "distill.gan={width: 4, critic_only_epochs: 1}",
     )
@@ -158,6 +159,7 @@ def test_the_stages_of_a_small_run(root, tmp_path, monkeypatch):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     losses = [line["losses"] for line in lines if line["kind"] == "train" and line["trains"] == "distilled"]
     assert losses[0]["adversarial"] == 0 and losses[-1]["adversarial"] != 0 and losses[0]["critic"] != 0
+    assert all(each["fine_grained"] > 0 for each in losses)
     assert all(np.isfinite(list(each.values())).all() for each in losses)
 
 
