@@ -9,15 +9,20 @@ from gan_kd.recipe import Gan
 _NEAR = 0.9  # of the ceiling: so much is reached within an epoch and then no longer moves
 
 
-def ceiling(gan: Gan, side: int) -> float | None:
+def ceiling(gan: Gan, side: int | None) -> float | None:
     """The largest mean D(S(x)) - mean D(T(x)) of a critic for maps of `side` cells; None where none is known.
 
     A clamped critic whose last block has a norm cannot exceed 2 x cells x width x clamp^2, with the cells that its last
     convolution covers (8 x width x clamp^2 for 2x2): the norm gives every channel a variance of 1 on both sides, its
     scale and the last weights are at most the clamp, LeakyReLU does not enlarge a distance, and mean |n_S - n_T| is 2
-    at most (Cauchy-Schwarz).
+    at most (Cauchy-Schwarz). Where scores are means over the cells, of patches and of maps of any size (side None), the
+    cells count as one.
     """
-    if gan.limit != "clamp" or gan.kind != "image" or gan.norm == "none" or side <= 2:
+    if gan.limit != "clamp" or gan.kind == "cell" or gan.norm == "none":
+        return None
+    if gan.kind == "patch" or side is None:
+        return 2 * gan.width * gan.clamp**2
+    if side <= 2:
         return None
     while side > 2:
         side //= 2
@@ -26,15 +31,15 @@ def ceiling(gan: Gan, side: int) -> float | None:
     return 2 * side**2 * gan.width * gan.clamp**2
 
 
-def gap_warnings(gan: Gan, sides: Sequence[int], gaps: Sequence[float]) -> list[str]:
-    """A sentence for the maps whose gap is at its ceiling, and one for those where it is negative."""
+def gap_warnings(gan: Gan, sides: Sequence[int | None], gaps: Sequence[float]) -> list[str]:
+    """A sentence for the maps whose gap is at its ceiling, and one for those where it is negative; sides: as above."""
     reached, negative = [], []
     for side, gap in zip(sides, gaps):
-        most = ceiling(gan, side)
+        most, where = ceiling(gan, side), f"at {side}x{side}" if side else "over all sizes"
         if most is not None and gap >= _NEAR * most:
-            reached.append(f"{gap:.3g} of {most:.3g} at {side}x{side}")
+            reached.append(f"{gap:.3g} of {most:.3g} {where}")
         if gap < 0:
-            negative.append(f"{gap:.3g} at {side}x{side}")
+            negative.append(f"{gap:.3g} {where}")
     found = []
     if reached:
         found.append(

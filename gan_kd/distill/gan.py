@@ -52,7 +52,8 @@ class GanDistiller(Distiller):
         self.warmup_epochs = config.warmup_epochs
         self.seed = compared.seed
         inputs = [count * (2 if config.condition == "teacher" else 1) for count in channels]
-        sides = [level.side for level in compared.levels]
+        self.levels = compared.levels
+        sides = [level.side for level in self.levels]
         self.dnet = DNet(inputs, sides, config.width, config.norm, config.kind, config.match > 0)
         self.dnet.initialize(ctx=list(contexts))
         self.critics = RealAndFake(self.dnet)
@@ -200,7 +201,9 @@ class GanDistiller(Distiller):
 
     def warnings(self, found: Mapping[str, Sequence[float]]) -> list[str]:
         """Where a critic's gap is at its ceiling, or negative."""
-        return gap_warnings(self.config, [int(side) for side in found["maps"]], found["critic_gap"])
+        any_size = any(level.side is None for level in self.levels)
+        sides = [None if any_size else int(side) for side in found["maps"]]
+        return gap_warnings(self.config, sides, found["critic_gap"])
 
     def _at_bound(self, critic: Critic) -> float:
         # BatchNorm's scales and shifts are clamped too. The devices hold the same.

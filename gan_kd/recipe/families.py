@@ -25,6 +25,8 @@ class Facts(NamedTuple):
     places: tuple[str, ...] = ("neck",)
     #: What it can give distillers beside maps and truth, as `Distiller.needs`.
     gives: tuple[str, ...] = ("outputs",)
+    #: Whether inputs differ in size, and with them the maps, whatever the recipe.
+    any_size: bool = False
 
 
 #: The family of recipes and files that name none.
@@ -57,5 +59,6 @@ FAMILIES = {
         faster_rcnn.check,
         places=("backbone",),
         gives=("anchors",),
+        any_size=True,
     ),
 }

@@ -111,7 +111,9 @@ def critic_warnings(run: Run) -> list[str]:
         return []
     gaps = [number(gap) for gap in with_gap[-1]["critic_gap"]]
     known = [(side, gap) for side, gap in zip(with_gap[-1].get("maps", []), gaps) if gap is not None]
-    texts = gap_warnings(from_dict(run.recipe).distill.gan, [side for side, _ in known], [gap for _, gap in known])
+    recipe = from_dict(run.recipe)
+    sides = [None if FAMILIES[recipe.detector].any_size else side for side, _ in known]
+    texts = gap_warnings(recipe.distill.gan, sides, [gap for _, gap in known])
     return [f"At the end of the adversary {text}." for text in texts]
 
 

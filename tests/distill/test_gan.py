@@ -288,6 +288,26 @@ def test_unit_slopes_count_the_samples_of_all_devices():
         assert np.linalg.norm(one) == pytest.approx(BATCH**-0.5, rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["image", "patch"])
+def test_no_mean_over_cells_exceeds_its_ceiling(kind):
+    width, clamp = 8, 0.03
+    rng, config = np.random.default_rng(0), Gan(width=width, norm="instance", clamp=clamp, kind=kind)
+    gaps = []
+    for trial in range(4):
+        mx.random.seed(trial)
+        gan = GanDistiller(config, Compared([Level("backbone", 6, 16, None)], (CPU,)))
+        for name, parameter in gan.dnet.collect_params().items():
+            if trial:
+                parameter.set_data(mx.nd.array(rng.choice([-1, 1], parameter.shape) * clamp))
+            if name.endswith("gamma"):
+                parameter.set_data(mx.nd.full(parameter.shape, clamp))
+        gan.clamp()
+        real, fake = (mx.nd.array(rng.normal(mean, 3, (BATCH, 6, 12, 16))) for mean in (0, 2))
+        low, high = gan.critics(real, fake)
+        gaps.append(abs(float((high.mean() - low.mean()).asscalar())))
+    assert 0 < max(gaps) <= ceiling(config, None) * (1 + 1e-5)
+
+
 @pytest.mark.parametrize("norm", ["batch", "joint", "instance"])
 @pytest.mark.parametrize("side, cells", [(16, 4), (12, 1), (6, 1), (5, 4), (3, 1)])
 def test_no_clamped_critic_with_a_norm_exceeds_its_ceiling(norm, side, cells):
@@ -322,6 +342,10 @@ def test_a_gap_at_its_ceiling_or_below_zero_is_a_warning():
     at, below = gap_warnings(config, [16, 2, 1], [0.224, -3.6, 0.1])
     assert "0.224 of 0.23 at 16x16" in at and "-3.6 at 2x2" in below
     assert gap_warnings(config, [16, 2], [0.1, 0.1]) == []
+    # Where scores are means over the cells, a quarter of it at 2x2 cells.
+    assert ceiling(config, None) == ceiling(Gan(width=32, kind="patch"), 16) == pytest.approx(2 * 32 * 0.03**2)
+    (at,) = gap_warnings(config, [None], [0.0575])
+    assert "0.0575 of 0.0576 over all sizes" in at
     for other in ({"norm": "none"}, {"limit": "spectral"}, {"kind": "cell"}):
         assert ceiling(Gan(**other), 16) is None
 

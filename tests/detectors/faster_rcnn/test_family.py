@@ -10,6 +10,7 @@ import pytest
 from mxnet import autograd
 
 from gan_kd.data import demo
+from gan_kd.data.check import preflight
 from gan_kd.data.dataset import open_split
 from gan_kd.data.loader import Loader
 from gan_kd.detectors.adapters import Adapters
@@ -22,6 +23,7 @@ from gan_kd.export import mxnet as exported
 from gan_kd.recipe import load
 from gan_kd.system.stop import StopSignal
 from gan_kd.training.run import train
+from tests.training import test_resume as resume
 
 ONE, BOTH = [mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]
 SMALL = [
@@ -190,3 +192,17 @@ def test_shapes_alone_know_what_they_cost(root):
     assert isinstance(shapes, Parts)
     cost = family.cost(shapes)
     assert cost.outputs > 0 and cost.targets > 0
+
+
+@pytest.mark.slow
+def test_a_stopped_run_equals_an_undisturbed_one(root, tmp_path):
+    """Within an epoch: what is sampled follows from the seed, the epoch and the image; a loader process makes it."""
+    alone = [f"stages.{name}=null" for name in ("teacher", "baseline_finetune", "adversarial", "finetune")]
+    recipe = small(root, *alone, "stages.baseline.epochs=2", "train.num_workers=1")
+    data = preflight(recipe.data)
+    assert not resume.run(recipe, tmp_path / "undisturbed", data)
+    for batches in (1, 3):
+        assert resume.run(recipe, tmp_path / "stopped", data, resume.StopAt(batches))
+    assert not resume.run(recipe, tmp_path / "stopped", data)
+    one, other = (resume.results(recipe, tmp_path / name, data) for name in ("undisturbed", "stopped"))
+    resume.assert_same(one, other)
