@@ -46,9 +46,17 @@ def make_tables(sources: Sequence[Source], out: Path, not_run: str | None = None
         rows = [row for cell in own for row in _rows(cell, cells, out, not_run)]
         blocks.append(page.Table(HEAD, rows, "llrrrrrll"))
         blocks += [page.Text(text, "note") for cell in own for text in _remarks(cell)]
+    blocks += _imitation()
     blocks += [page.Section("Runs behind the numbers"), *_runs(cells, out)]
     blocks += [*_unplaced(sources, cells), page.Section("How to read it"), *(page.Text(text) for text in NOTES)]
     return page.write(out, "The published tables and what was measured", blocks, "tables")
+
+
+def _imitation() -> list[page.Block]:
+    """What else was published for Fine-grained Feature Imitation, which no recipe is compared with."""
+    table = TABLES["fgfi"]
+    rows = [[row, *(percent(values[column], 1) for column in table.columns)] for row, values in table.rows.items()]
+    return [page.Text(table.caption + "."), page.Table((table.corner, *table.columns), rows, "lrrr")]
 
 
 def _finding(cells: Sequence[Cell]) -> str:
