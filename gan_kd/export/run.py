@@ -78,7 +78,10 @@ def export(
     kind = meta.get("detector", OLDEST)
     missing = [form for form in formats if form not in family(kind).FORMS]
     if missing:
-        raise UsageError(f"{params}: a detector of the family {kind} cannot be written as {', '.join(missing)}")
+        raise UsageError(
+            f"{params}: a detector of the family {kind} cannot be written as {', '.join(missing)}; it is written as "
+            f"{', '.join(family(kind).FORMS)}"
+        )
     evaluate.check_finite(detector)
     val = open_split(recipe.data, "val") if recipe is not None else None
     if val is not None:

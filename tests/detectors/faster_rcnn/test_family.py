@@ -13,6 +13,7 @@ from gan_kd.data import demo
 from gan_kd.data.check import preflight
 from gan_kd.data.dataset import open_split
 from gan_kd.data.loader import Loader
+from gan_kd.detection.run import detect
 from gan_kd.detectors.adapters import Adapters
 from gan_kd.detectors.base import Parts
 from gan_kd.detectors.faster_rcnn import family
@@ -20,6 +21,7 @@ from gan_kd.detectors.saved import describe, load_detector, save_detector
 from gan_kd.errors import UsageError
 from gan_kd.evaluation.evaluate import detect_rows
 from gan_kd.export import mxnet as exported
+from gan_kd.export.run import export
 from gan_kd.recipe import load
 from gan_kd.system.stop import StopSignal
 from gan_kd.training.run import train
@@ -163,6 +165,15 @@ def test_the_stages_of_a_small_run(root, tmp_path, monkeypatch):
     assert losses[0]["adversarial"] == 0 and losses[-1]["adversarial"] != 0 and losses[0]["critic"] != 0
     assert all(each["fine_grained"] > 0 for each in losses)
     assert all(np.isfinite(list(each.values())).all() for each in losses)
+
+    params = folder / "distilled" / "best.params"
+    record = export(params, tmp_path / "exported", ["mxnet"], rounds=1)
+    assert record["name"] == "faster_rcnn_64_mobilenet0.25" and (tmp_path / "exported" / "export.md").is_file()
+    with pytest.raises(UsageError, match="cannot be written as onnx; it is written as mxnet"):
+        export(params, tmp_path / "refused", ["mxnet", "onnx"])
+    (picture, *_) = sorted((root / "JPEGImages").iterdir())
+    detect(params, picture, tmp_path / "detected", threshold=0.01)
+    assert (tmp_path / "detected" / picture.name).is_file()
 
 
 @pytest.mark.parametrize(
