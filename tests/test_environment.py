@@ -188,10 +188,11 @@ def project(tmp_path_factory):
     """A project with the real setup.sh, whose one requirement is a wheel made here."""
     root = tmp_path_factory.mktemp("a project")  # a blank in the path
     (root / "scripts").mkdir()
-    (root / "gan_kd").mkdir()
+    (root / "gan_kd" / "commands").mkdir(parents=True)
     shutil.copy(ROOT / "scripts" / "setup.sh", root / "scripts")
-    (root / "gan_kd" / "__init__.py").touch()
-    (root / "gan_kd" / "doctor.py").write_text(
+    for folder in ("gan_kd", "gan_kd/commands"):
+        (root / folder / "__init__.py").touch()
+    (root / "gan_kd" / "commands" / "doctor.py").write_text(
         "from importlib.util import find_spec\n"
         "def import_problem():\n    return None if find_spec('tiny') else 'tiny is not installed'\n"
     )

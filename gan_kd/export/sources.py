@@ -28,11 +28,15 @@ def opened(paths: Sequence[Path]) -> DetectionDataset:
 
 
 def pixels(dataset: DetectionDataset, most: int, sizes: Sizes) -> np.ndarray:
-    """At most so many images, spread evenly over the data set, as the network takes them: (N,3,S,S) float32."""
+    """At most so many images, spread evenly over the data set, as the network takes them: (N,3,H,W) float32.
+
+    Where inputs differ in size, those that have the size of the first.
+    """
     chosen = np.unique(np.linspace(0, len(dataset) - 1, most).round().astype(int))
     few = DetectionDataset(dataset.classes, [dataset.records[index] for index in chosen])
     with Loader(few, ValTransform(sizes), _BATCH, num_workers=0, seed=0, train=False) as loader:
-        return np.concatenate([batch.images.copy() for batch in loader.epoch(0)])
+        batches = [batch.images.copy() for batch in loader.epoch(0)]
+    return np.concatenate([images for images in batches if images.shape[1:] == batches[0].shape[1:]])
 
 
 def drawn(count: int, sizes: Sizes) -> np.ndarray:

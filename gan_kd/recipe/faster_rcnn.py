@@ -32,7 +32,7 @@ class FasterRCNN:
 
     roi: str = knob("what gives each region its cells: align or pool", "align", choices=("align", "pool"))
     roi_size: int = knob("cells a side of a region", 14, least=2, most=32)
-    scales: list[float] = knob("sides of anchors, in cells of 16 px", make=lambda: [2, 4, 8, 16, 32], above=0)
+    scales: list[float] = knob("sides of anchors, in cells of 16 px", make=lambda: [2.0, 4.0, 8.0, 16.0, 32.0], above=0)
     border: float | None = knob(
         "px by which an anchor that the RPN learns from may leave the image; null: any (small images have none inside)",
         0.0,

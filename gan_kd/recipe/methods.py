@@ -240,9 +240,9 @@ class ValuableRegion:
 class Localization:
     """Localization Distillation of GFL (arXiv 2102.12252): four terms, two regions."""
 
-    ld: EdgeDistillation = knob("", make=EdgeDistillation)
-    kd: ClassDistillation = knob("", make=ClassDistillation)
-    vlr: ValuableRegion = knob("", make=ValuableRegion)
+    ld: EdgeDistillation = knob("distillation of the boxes' edges", make=EdgeDistillation)
+    kd: ClassDistillation = knob("distillation of the classes", make=ClassDistillation)
+    vlr: ValuableRegion = knob("valuable localization region", make=ValuableRegion)
 
 
 @dataclass(frozen=True)

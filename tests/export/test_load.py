@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from functools import partial
@@ -54,6 +55,7 @@ def test_a_folder_stands_for_the_first_of_its_forms(copied):
 def test_the_commands_take_it_as_they_take_the_params_file(exported, params, folder, tmp_path, form, capsys):
     """mAP of few drawn images by random weights; of int8 only that there is one."""
     few = recipe(tmp_path / "drawn")
+    few = dataclasses.replace(few, eval=dataclasses.replace(few.eval, nms_topk=60, post_nms=20))  # as in the export
     (tmp_path / "few.yaml").write_text(to_yaml(few), "utf-8")
     measured, detected = [], []
     for name, file in (("params", params), ("form", exported.out / FORMS[form])):

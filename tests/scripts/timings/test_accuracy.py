@@ -27,5 +27,6 @@ def test_both_give_as_many_batches_of_the_same_form(recipe):
     anchors = detector.head.anchors(detector.extractor.sizes)
     (ours, count), (theirs, other) = (side(recipe, anchors) for side in (accuracy._ours, accuracy._gluoncv))
     assert count == other == 2
-    for mine, rival in zip(next(ours(0)), next(theirs(0))):
+    own, other = next(ours(0)), next(theirs(0))
+    for mine, rival in zip((own.images, *own.targets), (other.images, *other.targets)):
         assert mine.shape == rival.shape and mine.dtype == rival.dtype == np.float32

@@ -178,7 +178,7 @@ def test_a_finished_search_shows_and_copies_every_trial(here: Path) -> None:
     assert "Its teacher, large-inner, was trained without those images as well: mAP 61.50 % after the last" in told
     assert "[log of its training](search/teacher-seed-3/train.log)" in told and "## Arms" in told
     copied = {path.name for path in Path("out/search/b/trial-1-seed-7").iterdir()}
-    assert copied == {"recipe.yaml", "train.log", "metrics.jsonl", "environment.json", DIVERGED}
+    assert copied == {"recipe.yaml", "train.log", "metrics.jsonl", "environment.json", "baseline-eval.json", DIVERGED}
     for address in re.findall(r"\]\(([^)]+)\)", told):
         assert (Path("out") / unquote(address)).is_file()
     assert [job.recipe.eval.nms for job in study.jobs[:2]] == [0.5, 0.5]

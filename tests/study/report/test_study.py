@@ -154,7 +154,8 @@ def test_out_holds_copies_and_links_to_them(plan: Plan) -> None:
     page = make_study_report(plan, Path("results/s")).with_suffix(".md").read_text()
     assert "[54.00](gan/seed-2/train.log)" in page and "runs/" not in "".join(re.findall(r"\]\(([^)]+)\)", page))
     copied = sorted(path.name for path in Path("results/s/gan/seed-2").iterdir())
-    assert copied == ["environment.json", "metrics.jsonl", "recipe.yaml", "train.log"]
+    known = ["distilled-best.json", "distilled-eval.json"]
+    assert copied == [*known, "environment.json", "metrics.jsonl", "recipe.yaml", "train.log"]
     assert {"map.png", "differences.png"} < {path.name for path in Path("results/s").iterdir()}
 
 
