@@ -7,7 +7,7 @@ its parameters and their names in a file.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import mxnet as mx
 from gluoncv.model_zoo.yolo.yolo3 import YOLOV3, _upsample
@@ -108,11 +108,6 @@ class YOLO3Candidates(HybridBlock):
 
     def hybrid_forward(self, F, boxes, objectness, centres, scales, classes):  # type: ignore[no-untyped-def]
         return F.broadcast_mul(F.sigmoid(classes), F.sigmoid(objectness)), F.identity(boxes)
-
-    def to_onnx(self, nodes: Any) -> tuple[str, str]:
-        """The same as ONNX nodes behind those of `Predictions`, as `gan_kd.export.onnx.Nodes` adds them."""
-        boxes, objectness, _, _, classes = nodes.found
-        return nodes.add("Mul", nodes.add("Sigmoid", classes), nodes.add("Sigmoid", objectness)), boxes
 
 
 class _Part(HybridBlock):
