@@ -53,7 +53,7 @@ def test_a_row_is_its_recipe_and_options_pass_through(copy, script, arguments, r
     "script, arguments, message",
     [
         ("train_voc.sh", ["resnet19"], "there is no row resnet19; there are mobilenet1.0, mobilenet1.0-resnet101_v2, "),
-        ("train_voc.sh", ["faster_rcnn/resnet18"], "there is no row resnet18; there are mini, resnet50_v1b, "),
+        ("train_voc.sh", ["faster_rcnn/resnet18"], "there is no row resnet18; there are fgfi-resnet50_v1b, "),
         ("train_coco.sh", ["resnet18_v1"], "there is no row resnet18_v1; there are mobilenet0.75, "),
         ("train_coco.sh", ["base"], "there is no row base; there are "),
         ("train_voc.sh", [""], "there is no row ; there are "),
