@@ -87,11 +87,14 @@ def export(argv: list[str]) -> int:
 def check(argv: list[str]) -> int:
     """read every annotation and image of your data, and list what is wrong"""
     from gan_kd.data.check import check as check_data
+    from gan_kd.evaluation.evaluate import check_truth
     from gan_kd.recipe import add_arguments, recipe_from
 
     parser = _parser("check", check)
     add_arguments(parser)
-    report = check_data(recipe_from(parser.parse_args(argv)).data)
+    recipe = recipe_from(parser.parse_args(argv))
+    report = check_data(recipe.data)
+    check_truth(report.scans[1].dataset, recipe.eval)
     print(report)
     return 1 if report.problems else 0
 

@@ -183,6 +183,11 @@ def count(dataset: DetectionDataset, detections: Sequence[np.ndarray], eval_conf
     return voc.result()
 
 
+def check_truth(dataset: DetectionDataset, eval_config: Eval) -> None:
+    """Build the metric's ground truth with nothing detected: what it cannot take is known before training."""
+    count(dataset, [np.zeros((0, 6))] * len(dataset.records), eval_config)
+
+
 def further(dataset: DetectionDataset, result: Evaluation, eval_config: Eval) -> dict[str, float | None]:
     """Measures in percent of an evaluation's detections beside the recipe's metric, None for nan.
 

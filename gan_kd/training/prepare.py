@@ -17,6 +17,7 @@ from gan_kd.detectors.families import family
 from gan_kd.distill import custom
 from gan_kd.distributed.cluster import here
 from gan_kd.errors import UsageError, all_of
+from gan_kd.evaluation.evaluate import check_truth
 from gan_kd.gluon.contexts import open_contexts, start_amp
 from gan_kd.recipe import Recipe
 from gan_kd.training.distillers import comparing_outputs, require_given
@@ -55,6 +56,7 @@ def prepare(recipe: Recipe, folder: Path) -> Prepared:
             lambda: fetch_weights(recipe),
             lambda: custom.load_all(recipe),
         )
+    check_truth(data[1], recipe.eval)
     if recipe.train.amp:
         start_amp()
     images, classes = len(data[0]), data[0].classes

@@ -1,4 +1,4 @@
-"""Evaluation from image files to mAP: the loop of GluonCV's eval_ssd.py against gan_kd.evaluation.evaluate.
+"""Evaluation from image files to mAP: the loop of GluonCV's eval_ssd.py against ours, in MXNet, by ONNX and by int8.
 
 Every measurement is a process of its own, one side after the other: GluonCV's loader forks, which is safe only
 before OpenMP has run.
@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from gan_kd import compat  # noqa: F401  (before MXNet)
-from gan_kd.system.timing import Result, ratios
+from gan_kd.system.timing import Result, in_turn, ratios
 
 BACKBONE, SIZE, BATCH, WORKERS = "mobilenet1.0", 300, 32, 1
 IMAGES = 192
+CALIBRATION = 32  # images
+_AIMS = {"ours": 1.5, "onnx": 1.5, "int8": 1.8}
 NMS, TOPK, POST_NMS = 0.45, 400, 100
 #: Added to the background's logit: random weights alone would give every anchor every class above the decoder's
 #: threshold of 0.01, which no trained network does.
@@ -32,47 +34,66 @@ REAL = Path(__file__).resolve().parents[3] / "shared/data/voc12-animals/VOC2012"
 def run(rounds: int) -> list[Result]:
     with tempfile.TemporaryDirectory() as folder:
         root, split, drawn = test_set(Path(folder))
-        measured: dict[str, list[dict[str, float]]] = {"gluoncv": [], "ours": []}
+        measured: dict[str, list[dict[str, float]]] = {"gluoncv": [], **{side: [] for side in _AIMS}}
         for number in range(rounds):
             for side in list(measured)[:: -1 if number % 2 else 1]:
                 measured[side].append(_in_process(side, root, split, IMAGES))
 
+    forward = [one["float32 by int8, forward"] for one in measured["int8"]]
+    return [
+        *(_result(side, measured, drawn) for side in _AIMS),
+        Result(
+            key="int8_forward",
+            what=f"forward pass and suppression of 8 images, float32 / int8 in MXNet, SSD{SIZE} {BACKBONE}",
+            ratios=forward,
+            aim=2.0,
+            notes=[_threads()],
+        ),
+    ]
+
+
+def _result(side: str, measured: dict[str, list[dict[str, float]]], drawn: bool) -> Result:
     def median(side: str, key: str) -> float:
         return float(np.median([one[key] for one in measured[side]]))
 
-    total = median("ours", "s")
-    parts = {key: median("ours", key) for key in ("loader alone, s", "network alone, s", "metric alone, s")}
-    cores, threads = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS") or "half of the cores"
-    return [
-        Result(
-            key="eval_ratio",
-            what=f"GluonCV's evaluation / ours, seconds, {IMAGES} {'drawn' if drawn else 'voc12-animals'} images to "
-            f"mAP, SSD{SIZE} {BACKBONE}, 20 classes, random weights",
-            ratios=ratios(*([one["s"] for one in measured[side]] for side in ("gluoncv", "ours"))),
-            aim=1.5,
-            details={
-                "GluonCV, images/s": IMAGES / median("gluoncv", "s"),
-                "ours, images/s": IMAGES / total,
-                "GluonCV, s": median("gluoncv", "s"),
-                "ours, s": total,
-                **{f"ours, {key}": value for key, value in parts.items()},
-                "ours, hidden by overlap, s": sum(parts.values()) - total,
-                "GluonCV, network alone, s": median("gluoncv", "network alone, s"),
-                "candidates above 0.01, %": median("ours", "candidates above 0.01, %"),
-            },
-            notes=[
-                f"Each side in a process of its own on {cores} cores, OMP_NUM_THREADS {threads}, {WORKERS} loader "
-                "worker with one thread, batches of "
-                f"{BATCH}; start of the workers and compilation count, imports and building the network do not.",
-                "Ours takes the boxes that enter suppression out of all candidates before it makes rows of them; "
-                "GluonCV makes a row of six of every anchor and class.",
-                "By mx.profiler (batch of 16, one thread, a shared machine) convolution takes 86% of our forward pass "
-                "and 71% of GluonCV's, by the same kernels: were all else free, the passes would differ by 1.4. Of the "
-                "rest BatchNorm is 8% and activations 3%; MXNet's fusion of them into the convolutions (backend "
-                "MKLDNN) gained 2% and is not used.",
-            ],
-        )
+    total, what = median(side, "s"), "ours" if side == "ours" else f"ours by {side}"
+    parts = {key: median(side, key) for key in ("loader alone, s", "network alone, s", "metric alone, s")}
+    notes = [
+        f"Each side in a process of its own. {_threads()} {WORKERS} loader worker with one thread, batches of {BATCH}; "
+        "start of the workers and compilation count; imports, building the network and writing its form do not.",
     ]
+    if side == "ours":
+        notes += [
+            "Ours takes the boxes that enter suppression out of all candidates before it makes rows of them; GluonCV "
+            "makes a row of six of every anchor and class.",
+            "By mx.profiler (batch of 16, one thread, a shared machine) convolution takes 86% of our forward pass and "
+            "71% of GluonCV's, by the same kernels: were all else free, the passes would differ by 1.4. Of the rest "
+            "BatchNorm is 8% and activations 3%; MXNet's fusion of them into the convolutions (backend MKLDNN) gained "
+            "2% and is not used.",
+        ]
+    return Result(
+        key="eval_ratio" if side == "ours" else f"eval_ratio_{side}",
+        what=f"GluonCV's evaluation / {what}, seconds, {IMAGES} {'drawn' if drawn else 'voc12-animals'} images to "
+        f"mAP, SSD{SIZE} {BACKBONE}, 20 classes, random weights",
+        ratios=ratios(*([one["s"] for one in measured[name]] for name in ("gluoncv", side))),
+        aim=_AIMS[side],
+        details={
+            "GluonCV, images/s": IMAGES / median("gluoncv", "s"),
+            f"{what}, images/s": IMAGES / total,
+            "GluonCV, s": median("gluoncv", "s"),
+            f"{what}, s": total,
+            **{f"{what}, {key}": value for key, value in parts.items()},
+            f"{what}, hidden by overlap, s": sum(parts.values()) - total,
+            "GluonCV, network alone, s": median("gluoncv", "network alone, s"),
+            "candidates above 0.01, %": median("ours", "candidates above 0.01, %"),
+        },
+        notes=notes,
+    )
+
+
+def _threads() -> str:
+    cores, threads = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS") or "half of the cores"
+    return f"{cores} cores, OMP_NUM_THREADS {threads}."
 
 
 def test_set(folder: Path, images: int = IMAGES) -> tuple[Path, str, bool]:
@@ -96,7 +117,7 @@ def _in_process(side: str, root: Path, split: str, images: int) -> dict[str, flo
 def measure(side: str, root: Path, split: str, images: int) -> dict[str, float]:
     """Seconds of one evaluation (key s) and of its parts alone, and the mAP in percent."""
     net = _network()
-    return (_gluoncv if side == "gluoncv" else _ours)(net, root, split, images)
+    return _gluoncv(net, root, split, images) if side == "gluoncv" else _ours(side, net, root, split, images)
 
 
 def _network() -> Any:
@@ -156,7 +177,7 @@ def _gluoncv(net: Any, root: Path, split: str, images: int) -> dict[str, float]:
     return {"s": seconds, "mAP, %": 100 * map_, "network alone, s": _network_alone(net, images)}
 
 
-def _ours(net: Any, root: Path, split: str, images: int) -> dict[str, float]:
+def _ours(side: str, net: Any, root: Path, split: str, images: int) -> dict[str, float]:
     import mxnet as mx
 
     from gan_kd.data.dataset import DetectionDataset, open_split
@@ -166,16 +187,25 @@ def _ours(net: Any, root: Path, split: str, images: int) -> dict[str, float]:
     from gan_kd.detectors.ssd.network import join
     from gan_kd.detectors.ssd.network import split as taken_apart
     from gan_kd.evaluation.evaluate import count, evaluate
+    from gan_kd.evaluation.evaluate import measure as evaluate_by
     from gan_kd.recipe import Data, Eval
 
     data = Data(dataset="folder", root=str(root), val=[split], classes=list(_classes(root)))
     whole = open_split(data, "val")
     dataset = DetectionDataset(whole.classes, whole.records[:images])
     detector = join(*taken_apart(net), None, NMS, TOPK, POST_NMS)
-    settings = Eval(batch_size=BATCH)
+    settings, more = Eval(batch_size=BATCH), {}
+    if side != "ours":
+        student, form = _forms(side, detector, dataset)
+        if side == "int8":
+            seconds_of = in_turn({"float32": student.run, "int8": form.run}, rounds=5)
+            more = {"float32 by int8, forward": float(np.median(ratios(*seconds_of.values())))}
 
     start = time.perf_counter()
-    result = evaluate(detector, dataset, [mx.cpu()], settings, WORKERS, progress=False)
+    if side == "ours":
+        result = evaluate(detector, dataset, [mx.cpu()], settings, WORKERS, progress=False)
+    else:
+        result = evaluate_by(form.detect, dataset, [mx.cpu()], settings, form.sizes, WORKERS, progress=False)
     seconds = time.perf_counter() - start
 
     start = time.perf_counter()
@@ -191,10 +221,24 @@ def _ours(net: Any, root: Path, split: str, images: int) -> dict[str, float]:
         "s": seconds,
         "mAP, %": result.map,
         "loader alone, s": loading,
-        "network alone, s": _network_alone(detector, images),
+        "network alone, s": _network_alone(detector if side == "ours" else form.detect, images),
         "metric alone, s": counting,
+        **more,
         "candidates above 0.01, %": float(100 * (mx.nd.softmax(logits)[:, :, 1:] > 0.01).mean().asscalar()),
     }
+
+
+def _forms(side: str, detector: Any, dataset: Any) -> tuple[Any, Any]:
+    """The detector as MXNet's symbol and in the form of a side; the files are gone when it returns."""
+    from gan_kd.export import forms, sources
+
+    pixels = sources.pixels(dataset, CALIBRATION, detector.sizes)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        student = forms.as_symbol(BACKBONE, detector, folder / "float32", pixels)
+        if side == "int8":
+            return student, forms.as_int8(student, detector, folder / "int8", pixels, pixels)
+        return student, forms.as_onnx(student, detector, folder / "plain.onnx", folder / "nms.onnx", pixels)[0]
 
 
 def _network_alone(net: Any, images: int) -> float:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,23 +31,37 @@ from gan_kd.detectors.ssd.network import split
 from gan_kd.detectors.ssd.transform import SSDTrainTransform
 from gan_kd.system.timing import Result, in_turn, ratios
 
-PHOTOS = Path(__file__).resolve().parents[3] / "shared/data/voc12-animals/VOC2012"
+ROOT = Path(__file__).resolve().parents[2]
+PHOTOS = ROOT.parent / "shared/data/voc12-animals/VOC2012"
 IMAGES = 64
 BATCH = 16
 _DRAWN_SIZE = 336  # px, the long side of PHOTOS'
 
 
 def run(rounds: int) -> list[Result]:
-    """loader_ratio_300 and loader_ratio_512: one process and one thread each, in turn, on the same files."""
+    """Both sizes with the threads of this process, and 300 px once more where MXNet has two."""
+    return [*measure(rounds), _with_two_threads(rounds)]
+
+
+def _with_two_threads(rounds: int) -> Result:
+    command = [sys.executable, "-m", "scripts.timings.loader", str(rounds)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"the loader with two threads failed:\n{done.stderr}")
+    result = Result(**json.loads(done.stdout.splitlines()[-1]))
+    return replace(result, key=f"{result.key}_2_threads")
+
+
+def measure(rounds: int, sizes: Sequence[int] = (300, 512)) -> list[Result]:
+    """loader_ratio_300 and loader_ratio_512: one process each, in turn, on the same files."""
     with tempfile.TemporaryDirectory() as folder, _one_thread():
         root, classes = PHOTOS, list(voc.CLASSES)
         if not root.is_dir():
             root, classes = Path(folder) / "drawn", list(demo.CLASSES)
             demo.draw(root, IMAGES, 0, seed=0, size=_DRAWN_SIZE)
-        return [
-            _compare("loader_ratio_300", root, classes, "vgg16_atrous", 300, 10, rounds),
-            _compare("loader_ratio_512", root, classes, "mobilenet1.0", 512, 6, rounds),
-        ]
+        networks = {300: ("vgg16_atrous", 300, 10), 512: ("mobilenet1.0", 512, 6)}
+        return [_compare(f"loader_ratio_{size}", root, classes, *networks[size], rounds) for size in sizes]
 
 
 def _compare(key: str, root: Path, classes: Sequence[str], backbone: str, size: int, aim: float, rounds: int) -> Result:
@@ -150,3 +168,7 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure(int(sys.argv[1]), [300])[0])))

@@ -263,6 +263,7 @@ def test_gluoncvs_own_file_is_recognised(tmp_path):
     net.hybridize()
     images = mx.nd.random.normal(shape=(1, 3, 512, 512))
     net(images)
+    mx.nd.waitall()  # a pass without training lays weights out anew while it runs
     for parameter in net.collect_params(".*weight").values():
         parameter.set_data(mx.nd.random.normal(0, 0.05, parameter.shape))
     net.save_parameters(str(tmp_path / "zoo.params"))
@@ -277,6 +278,7 @@ def test_gluoncvs_own_file_is_recognised(tmp_path):
 def exported(net, folder):
     net.hybridize()
     net(mx.nd.zeros((1, 3, SIZE, SIZE)))
+    mx.nd.waitall()
     net.export(str(folder / "old"))
     return folder / "old-0000.params"
 
@@ -308,6 +310,7 @@ def test_files_that_gluon_saves_in_other_ways(tmp_path, way, reset):
     if reset:
         net.reset_class(CLASSES)
         net(mx.nd.zeros((1, 3, SIZE, SIZE)))
+        mx.nd.waitall()
     detector, found = load_detector(WAYS[way](net, tmp_path), recipe())
     assert found["network"] == "baseline"
     saved = net._collect_params_with_prefix()
@@ -334,6 +337,7 @@ def test_backbones_that_gluon_saves_in_other_ways(tmp_path, way):
     classifier = get_model("mobilenet0.25", pretrained=False)
     classifier.initialize(mx.init.Xavier())
     classifier(mx.nd.zeros((1, 3, SIZE, SIZE)))
+    mx.nd.waitall()
     net = zoo.build("mobilenet0.25", SIZE, CLASSES, init=WAYS[way](classifier, tmp_path))
     first = next(iter(net.features.collect_params(".*mobilenet0_conv0_weight").values())).data().asnumpy()
     saved = next(iter(classifier.collect_params(".*_conv0_weight").values())).data().asnumpy()

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from gan_kd.__main__ import main
+from gan_kd.errors import UsageError
+from gan_kd.evaluation.coco import COCOMetric
 
 CATEGORIES = {3: "Nut", 11: "bolt"}  # neither from 1 on nor without gaps
 
@@ -48,6 +50,19 @@ def test_check_finds_the_classes(folder, capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[0] for line in lines[1:3]] == ["bolt", "Nut"]
     assert lines[-1] == ["no", "problems", "in", "13", "images"]
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_what_the_metric_cannot_take_is_known_before_training(command, folder, tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise UsageError("the metric takes no such box")
+
+    monkeypatch.setattr(COCOMetric, "update", refuse)
+    words = ["--set", "teacher.init=random", "--set", "student.init=random"]
+    words += ["--save-prefix", str(tmp_path)] if command == "train" else []
+    assert main([command, "--recipe", "own/coco", "--dataset-root", str(folder), *words]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: the metric takes no such box"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

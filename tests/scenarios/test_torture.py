@@ -17,11 +17,11 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "torture.py"
 
 @pytest.mark.slow
 def test_killed_runs_equal_the_undisturbed_one():
-    done = subprocess.run([sys.executable, SCRIPT, "--kills", "2"], capture_output=True, text=True, timeout=1200)
+    done = subprocess.run([sys.executable, SCRIPT, "--kills", "1"], capture_output=True, text=True, timeout=1200)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(lines) == 4 and lines[-1] == "2 of 2 equal"
-    assert all(f"{k}/2 SIG" in line and line.endswith(": equal") for k, line in enumerate(lines[1:3], 1))
+    assert len(lines) == 3 and lines[-1] == "1 of 1 equal"
+    assert "1/1 SIG" in lines[1] and lines[1].endswith(": equal")
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from gan_kd.system.shell import command_line
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 300
 Write = Callable[[Path], Path]
-RUNS = ("large/3", "none/1", "gan/1", "none/2", "gan/2")
+RUNS = ("large/3", "none/1", "gan/1")
 
 
 def command(*arguments: str) -> list[str]:
@@ -142,8 +142,8 @@ def test_finished_runs_are_taken_up_from_their_records(undisturbed: tuple[Path, 
 def test_killed_at_any_moment_and_started_again_equals_undisturbed(
     undisturbed: tuple[Path, str], tmp_path: Path, write_study: Write
 ) -> None:
-    """Before the first checkpoint, in an epoch, between evaluation and report, and between two runs."""
-    write_study(tmp_path)
+    """Before the first checkpoint, in an epoch, and between evaluation and report."""
+    change(write_study(tmp_path) / "study.yaml", "[1, 2]", "[1]")
     shutil.copytree(undisturbed[0] / "data", tmp_path / "data")
     runs = tmp_path / "runs"
     finished: dict[str, dict[str, tuple[int, int]]] = {}
@@ -151,7 +151,6 @@ def test_killed_at_any_moment_and_started_again_equals_undisturbed(
         lambda: (runs / "large/3/environment.json").exists(),
         lambda: any((runs / "none/1").glob("checkpoints/[0-9]*")),
         lambda: (runs / "gan/1/distilled/eval.json").exists(),
-        lambda: (runs / "studies/study/output/none-2.txt").exists(),
     ):
         _, code = interrupted(tmp_path, signal.SIGKILL, moment)
         assert code == -signal.SIGKILL
@@ -160,12 +159,10 @@ def test_killed_at_any_moment_and_started_again_equals_undisturbed(
     assert finished, "the study was killed after runs that were finished"
     done = study(tmp_path, "study.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
-    expected, found = results(undisturbed[0]), results(tmp_path)
-    assert {name: found[name] for name in expected} == expected
+    assert results(tmp_path) == results(undisturbed[0])
     for run, before in finished.items():
         assert state(runs / run) == before, f"{run} was touched again"
     assert len(starts(tmp_path, "large/3")) == 2 and starts(tmp_path, "large/3")[1].endswith("--resume")
-    assert len(starts(tmp_path, "gan/2")) == 1
     assert "done before, mAP" in done.stdout
 
 

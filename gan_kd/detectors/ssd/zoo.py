@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mxnet as mx
+import numpy as np
 from gluoncv.data import COCODetection
 from gluoncv.model_zoo import get_model, get_model_list
 from gluoncv.model_zoo.ssd import SSD, get_ssd, vgg16_atrous_300, vgg16_atrous_512
+from gluoncv.model_zoo.ssd.anchor import SSDAnchorGenerator
 from gluoncv.model_zoo.ssd.resnet_v1b_ssd import resnet34_v1b_ssd
 from mxnet.gluon import HybridBlock
 
@@ -201,9 +204,31 @@ def _assemble(backbone: str, size: int, classes: list[str], prefix: str | None, 
     common = {"classes": classes, "dataset": "", "pretrained_base": False, "prefix": prefix}
     if taps is None:
         features: Any = _FIXED[backbone, size].features
-        return get_ssd(backbone, size, features, None, **_anchors(backbone, size, classes, 0, []), **common)
+        anchors = _anchors(backbone, size, classes, 0, [])
+        with _remembered_anchors():
+            return get_ssd(backbone, size, features, None, **anchors, **common)
     anchors = _anchors(backbone, size, classes, len(taps), _sides(backbone, taps, size))
-    return get_ssd(backbone, size, taps, _EXTRA_LAYERS, **anchors, **common)
+    with _remembered_anchors():
+        return get_ssd(backbone, size, taps, _EXTRA_LAYERS, **anchors, **common)
+
+
+@contextlib.contextmanager
+def _remembered_anchors() -> Iterator[None]:
+    """GluonCV makes the 128x128 anchors of each map in a Python loop, most of an SSD's building: once a process."""
+    SSDAnchorGenerator._generate_anchors = lambda _, sizes, ratios, *rest: _generated(sizes, tuple(ratios), *rest)
+    try:
+        yield
+    finally:
+        SSDAnchorGenerator._generate_anchors = _generate
+
+
+_generate = SSDAnchorGenerator._generate_anchors
+
+
+@functools.lru_cache(maxsize=64)
+def _generated(*arguments: Any) -> np.ndarray:
+    found: np.ndarray = _generate(None, *arguments)
+    return found
 
 
 def _anchors(backbone: str, size: int, classes: Sequence[str], taps: int, sides: Sequence[int]) -> dict[str, Any]:

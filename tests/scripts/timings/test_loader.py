@@ -13,7 +13,7 @@ def test_both_sizes_on_drawn_images(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(loader, "PHOTOS", tmp_path / "nowhere")
     monkeypatch.setattr(loader, "IMAGES", 4)
     monkeypatch.setattr(loader, "BATCH", 2)
-    results = loader.run(rounds=1)
+    results = loader.measure(rounds=1)
     assert [(result.key, result.aim) for result in results] == [("loader_ratio_300", 10), ("loader_ratio_512", 6)]
     for result in results:
         assert "4 drawn images" in result.what and len(result.ratios) == 1
