@@ -178,7 +178,6 @@ def test_a_job_whose_processes_are_stopped_and_killed_equals_the_undisturbed_one
 
     for (role, number, host), (stage, epoch) in (
         (("worker", 1, "localhost"), ("adversarial", 1)),
-        (("server", 0, "127.0.0.1"), ("adversarial", 2)),
         (("scheduler", 0, "127.0.0.1"), ("finetune", 1)),
     ):
         launcher = resumed(tmp_path, output)

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: A run of every stage in seconds: 6 batches an epoch, logged every 2.
 SMALL = {
     "train.val_interval": 1,
+    "data.size": 64,
     "data.demo.train": 24,
     "data.demo.test": 8,
     "train.batch_size": 4,
@@ -159,7 +160,7 @@ def test_every_epoch_with_distillers_is_diagnosed(undisturbed):
     ]  # fmt: skip
     assert {len(value) for line in found for value in line.values() if isinstance(value, list)} == {6}
     log = (run_folder(undisturbed[0]) / "train.log").read_text()
-    assert f"[Epoch 2] Diagnosis: maps=8 4 2 1 1 1, attention_cosine={found[2]['attention_cosine'][0]:.3g} " in log
+    assert f"[Epoch 2] Diagnosis: maps=4 2 1 1 1 1, attention_cosine={found[2]['attention_cosine'][0]:.3g} " in log
 
 
 @pytest.mark.slow
