@@ -13,7 +13,8 @@ from gan_kd.training.networks import build_teacher
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [
-    "data.demo.train=8", "data.demo.test=4", "train.batch_size=4", "distill.adapter=relu", "stages={baseline: null}",
+    "data.size=64", "data.demo.train=8", "data.demo.test=4", "train.batch_size=4", "distill.adapter=relu",
+    "stages={baseline: null}",
 ]  # fmt: skip
 
 
@@ -32,7 +33,7 @@ def options(tmp_path_factory):
         "seed": 233,
     }
     save_detector(teacher, folder / "teacher.params", meta)
-    return [f"data.root={folder / 'drawn'}", f"teacher.weights={folder / 'teacher.params'}", *SETTINGS[:4]]
+    return [f"data.root={folder / 'drawn'}", f"teacher.weights={folder / 'teacher.params'}", *SETTINGS[:5]]
 
 
 def label_free(*arguments, settings=()):
