@@ -37,6 +37,14 @@ def test_both_sides_evaluate_the_drawn_set(test_set):
     assert 0 < ours["candidates above 0.01, %"] < 20
 
 
+@pytest.mark.parametrize("side", ["onnx", "int8"])
+def test_exported_forms_evaluate_it_too(test_set, side):
+    root, split, _ = test_set
+    found = measured(side, root, split)
+    assert 0 <= found["mAP, %"] <= 100 and found["s"] > found["metric alone, s"] > 0
+    assert ("float32 by int8, forward" in found) is (side == "int8")
+
+
 def test_a_side_that_fails_is_told(tmp_path):
     with pytest.raises(RuntimeError, match="evaluation by ours failed"):
         measured("ours", tmp_path, "nosplit")
