@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import mxnet as mx
-import numpy as np
 from gluoncv.data import COCODetection
 from gluoncv.model_zoo import get_model, get_model_list
 from gluoncv.model_zoo.ssd import SSD, get_ssd, vgg16_atrous_300, vgg16_atrous_512
@@ -226,9 +225,8 @@ _generate = SSDAnchorGenerator._generate_anchors
 
 
 @functools.lru_cache(maxsize=64)
-def _generated(*arguments: Any) -> np.ndarray:
-    found: np.ndarray = _generate(None, *arguments)
-    return found
+def _generated(*arguments: Any) -> Any:
+    return _generate(None, *arguments)
 
 
 def _anchors(backbone: str, size: int, classes: Sequence[str], taps: int, sides: Sequence[int]) -> dict[str, Any]:
