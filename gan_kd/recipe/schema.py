@@ -50,13 +50,20 @@ DISTILLERS = (
 class Published:
     """The row and column of a published table that this recipe reproduces."""
 
-    table: int = knob("number of the paper's table", least=1, most=3)
+    table: int = knob("number of the paper's table", least=1, most=4)
     row: str = knob("student, as the table writes it")
     column: str = knob("teacher or method, as the table writes it")
+    paper: str = knob(
+        "whose table: gan_kd (arXiv 1906.08467), localization (arXiv 2102.12252) or localization_repository (its "
+        "README, table 1: VOC)",
+        "gan_kd",
+        choices=("gan_kd", "localization", "localization_repository"),
+    )
 
     def __str__(self) -> str:
         """As in 'table 1: MobileNetV1 <- ResNet50'."""
-        return f"table {self.table}: {self.row}" + (" alone" if self.column == "none" else f" <- {self.column}")
+        of = "" if self.paper == "gan_kd" else f" of {self.paper}"
+        return f"table {self.table}{of}: {self.row}" + (" alone" if self.column == "none" else f" <- {self.column}")
 
 
 @dataclass(frozen=True)

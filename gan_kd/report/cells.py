@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gan_kd.recipe import Recipe, from_dict, hashed, load, names
+from gan_kd.recipe import Published, Recipe, from_dict, hashed, load, names
 from gan_kd.report.published import TABLES, lookup
 from gan_kd.report.run import Run
 
@@ -143,12 +143,17 @@ def _network(column: str) -> str:
     return "baseline" if column == "none" else "distilled"
 
 
+def _cell(place: Published) -> tuple[int, str] | None:
+    """Table and row; None in another paper's tables."""
+    return (place.table, place.row) if place.paper == "gan_kd" else None
+
+
 def _shipped(recipes: Sequence[Recipe], table: int, row: str, column: str) -> Recipe:
     """The recipe of a cell. The student alone is trained by every recipe of its row, in the same way."""
     fitting = []
     for recipe in recipes:
         place = recipe.published
-        if place is None or (place.table, place.row) != (table, row) or not recipe.trains(_network(column)):
+        if place is None or _cell(place) != (table, row) or not recipe.trains(_network(column)):
             continue
         if column in ("none", place.column):
             fitting.append(recipe)
@@ -158,7 +163,7 @@ def _shipped(recipes: Sequence[Recipe], table: int, row: str, column: str) -> Re
 def _measurements(cell: Cell, source: Source, recipe: Recipe) -> Iterator[Measurement]:
     """The run's network that belongs into the cell, if it has one."""
     place, network = recipe.published, _network(cell.column)
-    if place is None or (place.table, place.row) != (cell.table, cell.row):
+    if place is None or _cell(place) != (cell.table, cell.row):
         return
     if cell.column in ("none", place.column) and source.run.networks[network].shown:
         found = dict(_different(_conditions(recipe, network), _conditions(cell.recipe, network)))

@@ -21,7 +21,7 @@ class _Measure(NamedTuple):
     zoo_column: str = ""
 
 
-_MEASURES = {
+_MEASURES: dict[int | str, _Measure] = {
     1: _Measure("voc", ["2007/test"], "voc07", 512, "VOC07 test, mAP (%)"),
     2: _Measure("coco", ["val2017"], "coco", 512, "COCO val2017, AP (%)"),
     3: _Measure("voc", ["2007/test"], "voc07", 600),
@@ -74,7 +74,7 @@ def taught_otherwise(recipe: Recipe, result: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _measured_alike(recipe: Recipe, table: int) -> bool:
+def _measured_alike(recipe: Recipe, table: int | str) -> bool:
     data, ours = recipe.data, recipe.eval
     measure = _MEASURES.get(table)
     if measure is None or data.holdout:

@@ -1,6 +1,8 @@
-"""The numbers published for GAN-KD (arXiv 1906.08467, its README, the GluonCV model zoo) as data, in percent.
+"""The published numbers of the papers that recipes reproduce as data, in percent.
 
-Rows and columns are named as the tables write them; column `none` is the student without distillation.
+GAN-KD: arXiv 1906.08467, its README, and the GluonCV model zoo. "LD": Localization Distillation, arXiv 2102.12252 (in
+report/localization_tables.py). Rows and columns are named as the tables write them; column `none` is the student
+without distillation.
 """
 
 from __future__ import annotations
@@ -10,17 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_kd.errors import UsageError
-
-
-@dataclass(frozen=True)
-class Table:
-    """One published table: `rows[row][column]` in percent; a cell that the table leaves empty is absent."""
-
-    caption: str
-    corner: str
-    columns: tuple[str, ...]
-    rows: dict[str, dict[str, float]]
-
+from gan_kd.report import localization_tables
+from gan_kd.report.table import Table
 
 TABLES: dict[int | str, Table] = {
     1: Table(
@@ -95,10 +88,13 @@ TABLES: dict[int | str, Table] = {
             "MobileNetV1": {"VOC07 test, mAP (%)": 75.4, "COCO val2017, AP (%)": 21.7},
         },
     ),
+    **localization_tables.TABLES,
 }
+#: What stands before the number of a table, by the word for its paper in recipes.
+PAPERS = {"gan_kd": "", "localization": "LD ", "localization_repository": "LD repository "}
 
 # Column of the zoo's table that has a table's teachers; table 3 names its teacher in the caption.
-_ZOO_COLUMNS = {1: "VOC07 test, mAP (%)", 2: "COCO val2017, AP (%)"}
+_ZOO_COLUMNS: dict[int | str, str] = {1: "VOC07 test, mAP (%)", 2: "COCO val2017, AP (%)"}
 
 
 def lookup(table: int | str, row: str, column: str = "none") -> float | None:
@@ -120,7 +116,7 @@ def lookup(table: int | str, row: str, column: str = "none") -> float | None:
 class Row:
     """What was published for a recipe. `values`: percent, by network; one without a number is absent."""
 
-    table: int
+    table: int | str
     row: str
     column: str
     caption: str
@@ -136,7 +132,11 @@ def for_recipe(recipe: Mapping[str, Any]) -> Row | None:
     named = recipe.get("published")
     if named is None:
         return None
-    table, row, column = named["table"], named["row"], named["column"]
+    table: int | str = named["table"]
+    row, column = named["row"], named["column"]
+    paper = PAPERS[named.get("paper", "gan_kd")]  # recipes of older runs name none
+    if paper:
+        table = f"{paper}{table}"
     values = {"baseline": lookup(table, row)}
     if column != "none":
         values["distilled"] = lookup(table, row, column)

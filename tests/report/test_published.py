@@ -39,6 +39,22 @@ def test_gains_on_coco_and_of_faster_rcnn(place: tuple[int | str, str, str], gai
 
 
 @pytest.mark.parametrize(
+    ("place", "gain"),
+    [
+        (("LD 1", "ResNet50", "T 10"), 1.0),
+        (("LD 1", "ResNet50, AP75", "TBR, margin 0.1"), 0.7),
+        (("LD 2", "ResNet50", "main KD + main LD"), 1.3),
+        (("LD 3", "ResNet50, AP75", "Ours + GI"), 3.1),
+        (("LD 4", "ResNet18", "ResNet101"), 1.7),
+        (("LD 4", "ResNet50, AP75", "ResNet101"), 2.5),
+    ],
+)
+def test_gains_of_localization_distillation_are_those_of_its_text(place: tuple[str, str, str], gain: float) -> None:
+    distilled, alone = lookup(*place), lookup(*place[:2])
+    assert distilled is not None and alone is not None and distilled - alone == pytest.approx(gain)
+
+
+@pytest.mark.parametrize(
     ("place", "named"),
     [((4, "x"), "zoo"), ((1, "MobileNet"), "MobileNetV2"), ((1, "ResNet18", "VGG"), "VGG16")],
 )
