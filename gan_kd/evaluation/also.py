@@ -18,10 +18,10 @@ def measures(dataset: DetectionDataset, detections: Sequence[np.ndarray]) -> dic
     """mAP by VOC's two rules, and its mean over ten IoU thresholds.
 
     detections: for each record (K, 6) x0, y0, x1, y1, class, score, in pixels of the image. Returns percent, nan
-    where no class has ground truth: "voc07" (11 points) and "voc10" (area) at IoU 0.5, and "ap", the mean of the area
-    rule over IoU 0.50, 0.55 .. 0.95, with VOC's difficult objects and pixels. COCO's AP of the same detections is
-    another number: it takes the precision at 101 recalls and 100 detections of an image. Diverged where a detection
-    is not finite.
+    where no class has ground truth: "voc07" (11 points) and "voc10" (area) at IoU 0.5, "ap", the mean of the area
+    rule over IoU 0.50, 0.55 .. 0.95, and "ap75", the area rule at 0.75, with VOC's difficult objects and pixels.
+    COCO's AP of the same detections is another number: it takes the precision at 101 recalls and 100 detections of an
+    image. Diverged where a detection is not finite.
     """
 
     def counted(iou: float, points11: bool) -> float:
@@ -31,4 +31,9 @@ def measures(dataset: DetectionDataset, detections: Sequence[np.ndarray]) -> dic
         return metric.result().map
 
     by_threshold = [counted(iou, False) for iou in THRESHOLDS]
-    return {"voc07": counted(0.5, True), "voc10": by_threshold[0], "ap": mean_of_known(by_threshold)}
+    return {
+        "voc07": counted(0.5, True),
+        "voc10": by_threshold[0],
+        "ap": mean_of_known(by_threshold),
+        "ap75": by_threshold[THRESHOLDS.index(0.75)],
+    }

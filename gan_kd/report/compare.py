@@ -17,7 +17,7 @@ class _Measure(NamedTuple):
     dataset: str
     val: list[str]
     metric: str
-    size: int  # px
+    size: int  # px: side of a square input, else the shorter one
     zoo_column: str = ""
 
 
@@ -25,7 +25,10 @@ _MEASURES: dict[int | str, _Measure] = {
     1: _Measure("voc", ["2007/test"], "voc07", 512, "VOC07 test, mAP (%)"),
     2: _Measure("coco", ["val2017"], "coco", 512, "COCO val2017, AP (%)"),
     3: _Measure("voc", ["2007/test"], "voc07", 600),
+    **{f"LD {table}": _Measure("coco", ["val2017"], "coco", 800) for table in (1, 2, 3, 4)},
 }
+#: Names of the further measures that eval.json has of VOC's rules (`gan_kd.evaluation.also`).
+ALSO = {"ap": "AP", "voc10": "AP50", "ap75": "AP75"}
 
 
 def published_for(recipe: Recipe, network: str, value: float | None) -> dict[str, Any] | None:
@@ -79,18 +82,22 @@ def _measured_alike(recipe: Recipe, table: int | str) -> bool:
     measure = _MEASURES.get(table)
     if measure is None or data.holdout:
         return False
-    if (data.classes, data.val, data.size) != (measure.dataset, measure.val, measure.size):
+    size = data.size if recipe.gfl.short is None else recipe.gfl.short
+    if (data.classes, data.val, size) != (measure.dataset, measure.val, measure.size):
         return False
     return ours.metric == measure.metric and (ours.metric == "coco" or ours.iou == 0.5)
 
 
 def text(result: Mapping[str, Any], published: Mapping[str, Any] | None, otherwise: str | None = None) -> str:
-    """Per-class AP, mAP, and the published row beside it with the difference, as lines for a terminal.
+    """Per-class AP, mAP, further measures and the published row with the difference, as lines for a terminal.
 
     result: what eval.json holds. published: of `published_for`. otherwise: of `taught_otherwise`.
     """
     name = "AP" if result["metric"] == "coco" else "mAP"
     further = {label: number for label, number in result["summary"].items() if label != name}
+    if not further:
+        also = result.get("also", {})
+        further = {label: also[key] for key, label in ALSO.items() if key in also}
     width = max(len(label) for label in (*result["ap"], *further, "difference")) + 2
     lines = [
         f"{result['network']} of recipe {result['recipe']}, {result['params_file']}",

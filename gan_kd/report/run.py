@@ -33,6 +33,12 @@ def number(value: Any) -> float | None:
     return None
 
 
+def _numbers(found: Any) -> dict[str, float]:
+    """What of a map by name is a finite number; {} for anything that is no map."""
+    values = {name: number(value) for name, value in found.items()} if isinstance(found, dict) else {}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 @dataclass
 class Network:
     """A network of a run. `trains`, `evals`, `diagnoses`: lines of metrics.jsonl; `best`, `eval`: its files or {}.
@@ -73,10 +79,13 @@ class Network:
 
     @property
     def also_last(self) -> dict[str, float]:
-        """Further measures in percent after the last epoch (voc07, voc10, ap); {} where they were not counted."""
-        found = self.eval.get("also_last")
-        values = {name: number(value) for name, value in found.items()} if isinstance(found, dict) else {}
-        return {name: value for name, value in values.items() if value is not None}
+        """Measures in percent after the last epoch (voc07, voc10, ap, ap75); {} where they were not counted."""
+        return _numbers(self.eval.get("also_last"))
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """COCO's numbers in percent of the final evaluation (AP, AP50, AP75, ...); {} by other metrics."""
+        return _numbers(self.eval.get("summary"))
 
     @property
     def ap(self) -> dict[str, float]:

@@ -12,7 +12,7 @@ from gan_kd.recipe import from_dict, network_in_words
 from gan_kd.recipe.families import FAMILIES, OLDEST
 from gan_kd.recipe.words import INHERITANCE, UNTRAINED
 from gan_kd.report import page, published
-from gan_kd.report.compare import published_for
+from gan_kd.report.compare import ALSO, published_for
 from gan_kd.report.run import NETWORKS, Network, Run, leaves, minus, number
 
 EVIDENCE = ("recipe.yaml", "metrics.jsonl", "train.log")
@@ -72,13 +72,22 @@ def setting(run: Run) -> list[tuple[str, str]]:
         ("student ← teacher", f"{detector} {student} ← {detector} {teacher}"),
         ("data", f"{data['dataset']}: {splits}, {data['size']} px"),
         ("stages", "\n".join(stages)),
-        ("batch", f"{train['batch_size']} images on {', '.join(train['contexts'])}"),
+        ("batch", f"{train['batch_size']} images on {', '.join(train['contexts'])}{_edge_sum(run)}"),
         ("metric", str(recipe["eval"]["metric"])),
         ("seed", str(run.seed)),
         ("commit", ", ".join(dict.fromkeys(commits)) or "not recorded"),
         ("recipe hash", str(run.first("recipe_hash") or "not recorded")),
         ("machine", ", ".join(f"{key} {value}" for key, value in machine.items()) or "not recorded"),
     ]
+
+
+def _edge_sum(run: Run) -> str:
+    """Over how many images Localization Distillation's box terms are sums; nothing for a run without it."""
+    recipe = from_dict(run.recipe)
+    if "localization" not in recipe.distillers_of("distilled"):
+        return ""
+    images = recipe.distill.localization.ld.reference
+    return f"; box terms of Localization Distillation are sums over {images:g} images, whatever the batch"
 
 
 def blocks(run: Run, folder: Path, photos: bool = True) -> list[page.Block]:
@@ -186,17 +195,24 @@ def _results(run: Run, networks: Sequence[Network]) -> page.Table:
 
 
 def _further(networks: Sequence[Network]) -> list[str]:
-    """The results' column of further measures, its head first; [] where no network has them beside its mAP."""
-    measured = {network.name: network.also_last for network in networks}
+    """The results' column of further measures, its head first; [] where no network has them beside its mAP.
+
+    By VOC's rules they are of the last epoch; COCO's own are those of the final evaluation.
+    """
+    measured, labels, epoch = {network.name: network.also_last for network in networks}, ALSO, "last"
     if not any("voc10" in found for found in measured.values()):
-        return []
+        measured, epoch = {network.name: network.summary for network in networks}, "best"
+        labels = {name: name for name in ("AP50", "AP75")}
+        if not any(measured.values()):
+            return []
 
     def cell(values: Iterable[float | None], sign: bool = False) -> str:
         return ", ".join(percent(value, sign=sign) for value in values)
 
-    pairs = {name: [found.get(key) for key in ("voc10", "ap")] for name, found in measured.items()}
-    differences = [minus(*both) for both in zip(pairs["distilled"], pairs["baseline"])]
-    return ["voc10, AP 0.50:0.95 %, last epoch", *map(cell, pairs.values()), cell(differences, sign=True), ""]
+    rows = {name: [found.get(key) for key in labels] for name, found in measured.items()}
+    differences = [minus(*both) for both in zip(rows["distilled"], rows["baseline"])]
+    head = f"{', '.join(labels.values())} %, {epoch} epoch"
+    return [head, *map(cell, rows.values()), cell(differences, sign=True), ""]
 
 
 def _remarks(run: Run, networks: Sequence[Network]) -> list[str]:
@@ -209,8 +225,11 @@ def _remarks(run: Run, networks: Sequence[Network]) -> list[str]:
         "was not chosen. MACs: multiply-accumulates for one image. images/s: forward pass with decoding and "
         "suppression" + (f" in batches of {batch}" if batch else "") + ", on the machine named below."
     )
-    if _further(networks):
-        remarks.append("voc10: area under the curve at IoU 0.5. AP 0.50:0.95: its mean over ten IoU thresholds.")
+    if any("voc10" in network.also_last for network in networks):
+        remarks.append(
+            "AP50, AP75: mean area under the curve at IoU 0.50 and 0.75 (voc10's rule). AP: its mean over the ten IoU "
+            "thresholds 0.50, 0.55 to 0.95."
+        )
     if run.difference is not None:
         remarks.append(
             f"One seed ({run.seed}): the spread over seeds was not run here, so that small differences say little."

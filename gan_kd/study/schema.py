@@ -50,9 +50,9 @@ class Study:
         "comparisons that the study is made for, corrected for their number: ARM - ARM", make=list
     )
     measure: str = knob(
-        "what comparisons are made of, after the last epoch: map (the recipes' own metric), voc07, voc10 or ap",
+        "what comparisons are made of, after the last epoch: map (the recipes' own metric), voc07, voc10, ap or ap75",
         "map",
-        choices=("map", "voc07", "voc10", "ap"),
+        choices=("map", "voc07", "voc10", "ap", "ap75"),
     )
 
     @property

@@ -33,7 +33,7 @@ def test_by_hand():
     boxes = [[0, 0, 9, 9], [100, 0, 109, 9], [200, 0, 209, 9]]
     dataset = data_set([(boxes, [0, 0, 0], [False, False, True])])
     found = np.array([[200, 0, 209, 9, 0, 0.9], [0, 0, 9, 5, 0, 0.8], [100, 0, 109, 9, 0, 0.7]], np.float32)
-    assert measures(dataset, [found]) == pytest.approx({"voc07": 100, "voc10": 100, "ap": 47.5})
+    assert measures(dataset, [found]) == pytest.approx({"voc07": 100, "voc10": 100, "ap": 47.5, "ap75": 25})
 
 
 def test_the_rules_differ():
@@ -41,13 +41,13 @@ def test_the_rules_differ():
     boxes = [[0, 0, 9, 9], [100, 0, 109, 9], [200, 0, 209, 9]]
     dataset = data_set([(boxes, [0, 0, 0], [False] * 3)])
     found = np.array([[*boxes[0], 0, 0.9], [50, 50, 59, 59, 0, 0.8], [*boxes[1], 0, 0.7]])
-    expected = {"voc07": 100 * 6 / 11, "voc10": 100 * 5 / 9, "ap": 100 * 5 / 9}
+    expected = {"voc07": 100 * 6 / 11, "voc10": 100 * 5 / 9, "ap": 100 * 5 / 9, "ap75": 100 * 5 / 9}
     assert measures(dataset, [found]) == pytest.approx(expected)
 
 
 def test_nothing_to_find_is_nan():
     found = measures(data_set([([], [], [])]), [np.zeros((0, 6))])
-    assert list(found) == ["voc07", "voc10", "ap"] and all(math.isnan(value) for value in found.values())
+    assert list(found) == ["voc07", "voc10", "ap", "ap75"] and all(math.isnan(value) for value in found.values())
 
 
 def test_what_is_not_finite_is_refused():
@@ -105,4 +105,5 @@ def test_equals_a_plain_count():
         maps.append(np.mean([100 * ap for ap in aps if ap is not None]))
     assert found["voc10"] == pytest.approx(maps[0], abs=1e-9)
     assert found["ap"] == pytest.approx(np.mean(maps), abs=1e-9)
+    assert found["ap75"] == pytest.approx(maps[5], abs=1e-9)
     assert 5 < found["ap"] < found["voc10"] - 5 < 90

@@ -235,7 +235,7 @@ def test_eval_json(detector, recipe, dataset, tmp_path):
     assert result["map"] == pytest.approx(expected.map)
     assert result["ap"] == pytest.approx(expected.ap)
     assert result["also"] == further(dataset, expected, Eval(metric="voc10"))
-    assert result["also"]["voc07"] == result["map"] and set(result["also"]) == {"voc07", "voc10", "ap"}
+    assert result["also"]["voc07"] == result["map"] and set(result["also"]) == {"voc07", "voc10", "ap", "ap75"}
     assert (result["network"], result["images"], result["seed"]) == ("baseline", 5, 7)
     assert result["images_per_s"] > 0
     assert result["parameters"] == sum(

@@ -22,6 +22,8 @@ TABLE1 = {"none": 75.4, "VGG16": 77.3, "ResNet50": 77.7, "ResNet101": 77.6, COSI
         ("voc/resnet18_v1-resnet101_v2", "distilled", "ResNet18", "ResNet101", 77.3),
         ("coco/mobilenet0.75-resnet50_v1", "distilled", "MobileNetV1_0.75", "ResNet50", 23.0),
         ("coco/mobilenet1.0-resnet50_v1", "teacher", "ResNet50", "COCO val2017, AP (%)", 30.6),
+        ("gfl/resnet18_v1-resnet101_v1", "distilled", "ResNet18", "ResNet101", 37.5),
+        ("gfl/tbr", "baseline", "ResNet50", "none", 40.1),
     ],
 )
 def test_each_network_has_its_cell(recipe, network, row, column, value):
@@ -72,6 +74,12 @@ def test_text_with_a_published_row():
     assert "published     77.7" in lines
     assert "difference   -0.45" in lines
     assert any(line.startswith("MobileNetV1: none 75.4, VGG16 77.3, ResNet50 77.7") for line in lines)
+
+
+def test_text_has_further_measures_of_vocs_rules():
+    also = {"voc07": 77.25, "voc10": 79.5, "ap": 45.125, "ap75": 44.0}
+    lines = text({**RESULT, "also": also}, None).splitlines()
+    assert {"AP           45.12", "AP50         79.50", "AP75         44.00"} <= set(lines)
 
 
 @pytest.mark.parametrize(

@@ -87,29 +87,49 @@ def test_the_finding_names_the_method(run_folder: Callable[..., Path], tmp_path:
     assert "the distilled student (own head, outputs, cwd) differs from" in text
 
 
+def test_the_sum_of_localization_distillation_is_told(run_folder: Callable[..., Path]) -> None:
+    folder = run_folder()
+    assert "box terms" not in make_report(folder).with_suffix(".md").read_text()
+    source = folder / "recipe.yaml"
+    values = {**yaml.safe_load(source.read_text()), "distill": {"localization": {"ld": {"reference": 8}}}}
+    values["stages"]["adversarial"]["distillers"] = ["localization"]
+    source.write_text(yaml.safe_dump(values, sort_keys=False))
+    told = "16 images on cpu:0; box terms of Localization Distillation are sums over 8 images, whatever the batch"
+    assert told in make_report(folder).with_suffix(".md").read_text()
+
+
 def test_further_measures_where_a_network_has_them(run_folder: Callable[..., Path]) -> None:
     """None of the teacher, which was not trained in this run; a file of an old run has no such key at all."""
     folder = run_folder()
     make_report(folder)
-    assert "voc10" not in (folder / "report" / "report.md").read_text()
-    found = {"baseline": {"voc07": 61.0, "voc10": 62.5, "ap": 33.25}, "distilled": {"voc10": 64.0, "ap": 33.0}}
+    assert "AP50" not in (folder / "report" / "report.md").read_text()
+    found = {
+        "baseline": {"voc07": 61.0, "voc10": 62.5, "ap": 33.25, "ap75": 31.0},
+        "distilled": {"voc10": 64.0, "ap": 33.0, "ap75": 32.5},
+    }
     for name in ("teacher", "baseline", "distilled"):
         file = folder / name / "eval.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), "also_last": found.get(name)}))
     Reader(make_report(folder).read_text())
     text = (folder / "report" / "report.md").read_text()
     head, _, *rows = (line.split(" | ") for line in text.splitlines() if line.startswith("| "))
-    assert head[4] == "voc10, AP 0.50:0.95 %, last epoch" and head[5] == "parameters"
-    assert [row[4] for row in rows[:5]] == ["–, –", "62.50, 33.25", "64.00, 33.00", "+1.50, −0.25", ""]
-    assert rows[1][5] == "3.21 M" and "mean over ten IoU thresholds" in text
+    assert head[4] == "AP, AP50, AP75 %, last epoch" and head[5] == "parameters"
+    shown = ["–, –, –", "33.25, 62.50, 31.00", "33.00, 64.00, 32.50", "−0.25, +1.50, +1.50", ""]
+    assert [row[4] for row in rows[:5]] == shown
+    assert rows[1][5] == "3.21 M" and "mean over the ten IoU thresholds" in text
 
 
-def test_coco_has_no_further_measure(run_folder: Callable[..., Path]) -> None:
+def test_coco_has_its_own_further_measures(run_folder: Callable[..., Path]) -> None:
     folder = run_folder()
-    file = folder / "baseline" / "eval.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "also_last": {"ap": 33.0}}))
+    for name, ap50, ap75 in (("baseline", 50.0, 30.0), ("distilled", 51.0, 33.0)):
+        file = folder / name / "eval.json"
+        summary = {"AP": 29.0, "AP50": ap50, "AP75": ap75, "APs": 3.0}
+        file.write_text(json.dumps({**json.loads(file.read_text()), "also_last": {"ap": 33.0}, "summary": summary}))
     make_report(folder)
-    assert "0.50:0.95" not in (folder / "report" / "report.md").read_text()
+    text = (folder / "report" / "report.md").read_text()
+    head, _, *rows = (line.split(" | ") for line in text.splitlines() if line.startswith("| "))
+    assert head[4] == "AP50, AP75 %, best epoch"
+    assert [row[4] for row in rows[:5]] == ["–, –", "50.00, 30.00", "51.00, 33.00", "+1.00, +3.00", ""]
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ def test_measures_of_the_last_epoch_survive_a_stop_before_the_run_is_finished(fo
     assert run(recipe, tmp_path, data, StopAt(4)), "with the last checkpoint saved"
     kept = tmp_path / "baseline" / "last.json"
     content = json.loads(kept.read_text())
-    assert content["step"] == 3 and set(content["also"]) == {"voc07", "voc10", "ap"}
+    assert content["step"] == 3 and set(content["also"]) == {"voc07", "voc10", "ap", "ap75"}
     measured = finished(recipe, tmp_path, data)
     # The only epoch is the best one as well.
     assert measured["also_last"] == content["also"] == pytest.approx(measured["also"])

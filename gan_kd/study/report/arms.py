@@ -16,7 +16,7 @@ from gan_kd.study.plan import Plan
 #: The mAP that is compared: after the last epoch, which no test image chose, or of the best epoch, which they chose.
 LAST, BEST = "last", "best"
 #: Measures that eval.json may hold beside the recipe's own mAP.
-OTHER_MEASURES = ("voc07", "voc10", "ap")
+OTHER_MEASURES = ("voc07", "voc10", "ap", "ap75")
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,10 @@ def _other_measures(arms: Sequence[Arm], colours: dict[str, str]) -> list[page.B
         found = [list(arm.by_seed(measure, which).values()) for measure, which in shown]
         rows.append((arm.label, *(mean_spread(values) if values else DASH for values in found)))
     head = ("arm", *(f"{measure} %,\n{which} epoch" for measure, which in shown))
-    remark = "voc07: 11 points; voc10: area under the curve; ap: mean over overlaps of 0.50 to 0.95. ±: as above."
+    remark = (
+        "voc07: 11 points at an overlap of 0.50; voc10: area under the curve there, AP50; ap75: the area at 0.75; ap: "
+        "its mean over overlaps of 0.50 to 0.95. ±: as above."
+    )
     return [page.Table(head, rows, "l" + "r" * len(shown), colours), page.Text(remark, "note")]
 
 
