@@ -240,8 +240,8 @@ def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> 
             )
         if meta.get("detector", OLDEST) != recipe.detector:
             raise UsageError(
-                f"{path}: params file of another network, a detector {meta['detector']}; recipe {recipe.name} has "
-                f"{recipe.detector}"
+                f"{path}: params file of another network, a detector {meta.get('detector', OLDEST)}; recipe "
+                f"{recipe.name} has {recipe.detector}"
             )
         roles = [role for role in (recipe.teacher, recipe.student) if role.backbone == meta["backbone"]]
         tapped = [family(recipe.detector).about(recipe, role).get("taps") for role in roles]

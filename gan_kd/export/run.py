@@ -25,7 +25,7 @@ from gan_kd.export import compare, forms, sources, table
 from gan_kd.export.files import RECORD
 from gan_kd.export.mxnet import INPUT
 from gan_kd.recipe import Recipe
-from gan_kd.recipe.families import OLDEST
+from gan_kd.recipe.families import FAMILIES, OLDEST
 from gan_kd.system.files import write_json
 from gan_kd.system.machine import machine
 from gan_kd.system.version import commit
@@ -72,16 +72,11 @@ def export(
     UsageError for wrong input. RunError where a form does not do what the network does, or where nothing can be
     written: no file is there then that was not before.
     """
-    if "int8" in formats and not calibrate and recipe is None:
-        raise UsageError("int8 needs images: name some with --calibrate, or a recipe whose training images to take")
     detector, meta = load_detector(params)
     kind = meta.get("detector", OLDEST)
-    missing = [form for form in formats if form not in family(kind).FORMS]
-    if missing:
-        raise UsageError(
-            f"{params}: a detector of the family {kind} cannot be written as {', '.join(missing)}; it is written as "
-            f"{', '.join(family(kind).FORMS)}"
-        )
+    _require_forms(params, kind, formats)
+    if "int8" in formats and not calibrate and recipe is None:
+        raise UsageError("int8 needs images: name some with --calibrate, or a recipe whose training images to take")
     evaluate.check_finite(detector)
     val = open_split(recipe.data, "val") if recipe is not None else None
     if val is not None:
@@ -126,6 +121,17 @@ def export(
         write_json(folder / RECORD, record)
         (folder / "export.md").write_text(table.markdown(record), encoding="utf-8")
     return record
+
+
+def _require_forms(params: Path, kind: str, formats: Sequence[str]) -> None:
+    """UsageError where detectors of this family cannot be written in one of the forms."""
+    there, why = family(kind).FORMS, FAMILIES[kind].unwritten
+    missing = [f"{form} ({why[form]})" if form in why else form for form in formats if form not in there]
+    if missing:
+        raise UsageError(
+            f"{params}: a detector of the family {kind} cannot be written as {', '.join(missing)}; it is written as "
+            f"{', '.join(there)}"
+        )
 
 
 def _named(meta: dict[str, Any]) -> str:

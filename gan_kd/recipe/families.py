@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from gan_kd.recipe import faster_rcnn, gfl, ssd, yolo3
@@ -27,6 +27,10 @@ class Facts(NamedTuple):
     gives: tuple[str, ...] = ("outputs",)
     #: Whether inputs differ in size, and with them the maps, whatever the recipe.
     any_size: bool = False
+    #: px that the shorter side of a training image has in the input, at least.
+    shortest: int = 1
+    #: Why `export` cannot write it in a form, by form.
+    unwritten: Mapping[str, str] = {}
 
 
 #: The family of recipes and files that name none.
@@ -60,5 +64,7 @@ FAMILIES = {
         places=("backbone",),
         gives=("anchors",),
         any_size=True,
+        shortest=faster_rcnn.SHORTEST,
+        unwritten=faster_rcnn.UNWRITTEN,
     ),
 }

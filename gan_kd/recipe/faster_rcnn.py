@@ -24,6 +24,13 @@ _STRIDE = 16  # px of the image that a cell of the map stands for
 _ASPECT = 5 / 3  # of the longest input: 600 and 1000 px for VOC, 800 and 1333 for COCO
 #: Cells of an input's shorter side, at least: D-Net halves a map twice, and a smaller one has hardly any anchor.
 FEWEST_CELLS = 4
+#: px of the shorter side for so many cells.
+SHORTEST = (FEWEST_CELLS - 1) * _STRIDE + 1
+#: Why it is not exported so.
+UNWRITTEN = {
+    "onnx": "MXNet's converter takes the anchors that enter suppression for those that leave it: other proposals",
+    "int8": "MXNet quantises from the image to the predictions, and the choice of regions stands between",
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,13 @@ def check(recipe: Recipe) -> None:
     cells = -(-size // _STRIDE)
     if cells < FEWEST_CELLS:
         raise UsageError(f"data.size {size} gives a map of {cells} cells; Faster R-CNN needs {FEWEST_CELLS} or more")
+    named = {name for stage in recipe.stages.values() for name in stage.distillers}
+    if "gan" in named and (recipe.distill.gan.norm, recipe.distill.gan.kind) == ("instance", "image") and cells < 8:
+        # Two blocks halve the map, and the norm of a single cell is a constant.
+        raise UsageError(
+            f"distill.gan.norm instance blinds D where a map has fewer than 8 cells a side, as data.size {size} gives: "
+            "set it to none"
+        )
     if own.border is not None:
         smallest = min(own.scales) * _STRIDE
         if smallest > size + 2 * own.border:

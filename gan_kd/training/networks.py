@@ -165,8 +165,8 @@ def require_fitting_head(recipe: Recipe, shapes: Mapping[str, Parts], compared: 
     if compared is not None:
         what, way = f"the distiller {compared} compares predictions anchor by anchor", "take one that compares maps"
     raise UsageError(
-        f"{what}: the head of the teacher ({recipe.teacher.backbone}) has other anchors than that of the student "
-        f"({recipe.student.backbone}) for these classes; {way}"
+        f"{what}: the head of the teacher ({recipe.teacher.backbone}) has other anchors or settings than that of the "
+        f"student ({recipe.student.backbone}) for these classes; {way}"
     )
 
 

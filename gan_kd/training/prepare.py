@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import mxnet as mx
+import numpy as np
 
 from gan_kd.data.batch import Regions
 from gan_kd.data.check import preflight
 from gan_kd.data.dataset import DetectionDataset
 from gan_kd.data.loader import Loader, worker_policy
-from gan_kd.detectors.base import Detector
+from gan_kd.detectors.base import Detector, Parts
 from gan_kd.detectors.families import family
 from gan_kd.distill import custom
 from gan_kd.distributed.cluster import here
@@ -20,6 +21,7 @@ from gan_kd.errors import UsageError, all_of
 from gan_kd.evaluation.evaluate import check_truth
 from gan_kd.gluon.contexts import open_contexts, start_amp
 from gan_kd.recipe import Recipe
+from gan_kd.recipe.families import FAMILIES
 from gan_kd.training.distillers import comparing_outputs, require_given
 from gan_kd.training.estimate import check_memory
 from gan_kd.training.networks import (
@@ -68,9 +70,27 @@ def prepare(recipe: Recipe, folder: Path) -> Prepared:
     teacher = named_teacher(recipe, classes, folder)
     shapes = assemble(recipe, classes)
     require_given(recipe)
+    _require_broad(recipe, shapes, data[0])
     require_fitting_head(recipe, shapes, comparing_outputs(recipe))
+    if teacher is not None:  # its file may say otherwise than the recipe
+        require_fitting_head(recipe, {**shapes, "teacher": teacher.parts()}, comparing_outputs(recipe))
     memory = check_memory(recipe, shapes, contexts)
     return Prepared(contexts, (data[0], data[1]), warmups, memory, warn_of_inheritance(recipe), teacher)
+
+
+def _require_broad(recipe: Recipe, shapes: Mapping[str, Parts], images: DetectionDataset) -> None:
+    """UsageError for a training image so long that its shorter side would be too small in the network's input."""
+    least = FAMILIES[recipe.detector].shortest
+    sides = np.array([(record.height, record.width) for record in images.records])
+    extents = next(iter(shapes.values())).sizes.extents(sides)
+    small = np.flatnonzero(extents.min(axis=1) < least)
+    if len(small):
+        (height, width), (high, wide) = sides[small[0]], extents[small[0]]
+        raise UsageError(
+            f"{images.records[small[0]].image} is {width}x{height} px, too long to train a {recipe.detector} on: it "
+            f"would become {wide}x{high} px, with less than {least} px on its shorter side; take it out of the list "
+            "of training images"
+        )
 
 
 def open_loader(

@@ -23,8 +23,6 @@ from gan_kd.recipe.convert import build as converted
 from gan_kd.recipe.faster_rcnn import FasterRCNN as Config
 from gan_kd.recipe.faster_rcnn import longest
 
-# ONNX has operators for neither the proposals nor their suppression that agree with MXNet's, and MXNet's int8 has none
-# for regions.
 FORMS = ("mxnet",)
 _KEY = "faster_rcnn"  # of the section in recipes and descriptions
 
@@ -69,8 +67,8 @@ def lend(head: faster_rcnn.Head, trained: bool) -> faster_rcnn.Head:
 
 
 def comparable(student: Parts, teacher: Parts) -> bool:
-    """Whether their anchors are the same; regions are others in any case."""
-    return bool(student.head.config.scales == teacher.head.config.scales)
+    """Whether a head of the one is trained as one of the other: by the same anchors and regions."""
+    return bool(student.head.config == teacher.head.config)
 
 
 def join(parts: Parts, adapters: Adapters | None, measured: Eval) -> Detector:

@@ -12,8 +12,7 @@ from gan_kd.data.images import reducible
 from gan_kd.data.pixels import render
 from gan_kd.data.sizes import Bounded
 from gan_kd.detectors.faster_rcnn.targets import RPNTargets, cells_of
-from gan_kd.errors import UsageError
-from gan_kd.recipe.faster_rcnn import FEWEST_CELLS, FasterRCNN, longest
+from gan_kd.recipe.faster_rcnn import FasterRCNN, longest
 
 
 class FasterRCNNTrainTransform:
@@ -41,17 +40,9 @@ class FasterRCNNTrainTransform:
     def write(
         self, sample: Sample, rng: np.random.Generator, image: np.ndarray, targets: Sequence[np.ndarray]
     ) -> np.ndarray:
-        """Write a sample's image and targets; its objects, (m, 5).
-
-        UsageError for an image so long that its shorter side is left with fewer than four cells.
-        """
+        """Write a sample's image and targets; its objects, (m, 5)."""
         record = sample.record
         height, width = self.sizes.extents(np.array([[record.height, record.width]]))[0].tolist()
-        if min(cells_of((height, width))) < FEWEST_CELLS:
-            raise UsageError(
-                f"{record.image} is {record.width}x{record.height} px, too long to train on: at {width}x{height} px "
-                f"its map has fewer than {FEWEST_CELLS} cells a side; take it out of the list of training images"
-            )
         shape = record.height, record.width
         look, label = augment.draw(sample.label(), shape, (height, width), rng, reducible(record.image), whole=True)
         image[:] = 0

@@ -1,14 +1,19 @@
-"""Faster R-CNN through the engine: its files, its loss on two contexts, its stages, what is refused."""
+"""Faster R-CNN through the engine: its files, two contexts, a run of its stages, what is refused."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import shutil
 
+import cv2
 import mxnet as mx
 import numpy as np
 import pytest
 from mxnet import autograd
 
+from gan_kd.__main__ import main
 from gan_kd.data import demo
 from gan_kd.data.check import preflight
 from gan_kd.data.dataset import open_split
@@ -24,7 +29,11 @@ from gan_kd.export import mxnet as exported
 from gan_kd.export.run import export
 from gan_kd.recipe import load
 from gan_kd.system.stop import StopSignal
-from gan_kd.training.run import train
+from gan_kd.training import estimate
+from gan_kd.training.networks import assemble
+from gan_kd.training.prepare import Prepared, prepare
+from gan_kd.training.run import _Run, train
+from tests.rig import build_detector
 from tests.training import test_resume as resume
 
 ONE, BOTH = [mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]
@@ -36,7 +45,15 @@ SMALL = [
     "student={backbone: mobilenet0.25, init: random}",
     "train={batch_size: 2, num_workers: 0, val_interval: 9}",
     "eval={batch_size: 2, post_nms: 20}",
+    "distill.gan.norm=none",
 ]
+#: What is trained of a student on a lent head: D alone learns in the first epoch.
+TAUGHT = [
+    "stages={baseline_finetune: null, finetune: null}",
+    "stages.adversarial={epochs: 2, distillers: [gan, cosine_attention, fine_grained]}",
+    "distill={head: inherit, fine_grained: {quiet: 0, inclusive: true}, gan: {width: 4, critic_only_epochs: 1}}",
+]
+ALONE = ["stages={teacher: null, baseline: null}"]
 
 
 @pytest.fixture(scope="module")
@@ -143,37 +160,80 @@ def test_the_files_of_an_export_detect_the_same(root, tmp_path):
     assert family.FORMS == ("mxnet",)
 
 
-def test_the_stages_of_a_small_run(root, tmp_path, monkeypatch):
-    """Teacher, baseline, and on the lent head adversary, cosine attention and fine-grained imitation, all at 64 px."""
-    monkeypatch.chdir(tmp_path)
-    stages = ["teacher", "baseline", "adversarial"]
-    recipe = small(
-        root,
-        *[f"stages.{name}.epochs={2 if name == 'adversarial' else 1}" for name in stages],
-        "stages.baseline_finetune=null",
-        "stages.finetune=null",
-        "stages.adversarial.distillers=[gan, cosine_attention, fine_grained]",
-        "distill.fine_grained={quiet: 0, inclusive: true}",
-        "distill.head=inherit",
-        "distill.gan={width: 4, critic_only_epochs: 1, norm: none}",  # a norm hides what tells maps of few cells apart,
-    )
-    folder = train(recipe, tmp_path / "runs", False, StopSignal()).parents[1]
+@pytest.fixture(scope="module")
+def ran(root, tmp_path_factory):
+    """The folder of a run of teacher, baseline and a student that learns from three distillers on the lent head."""
+    recipe = small(root, *TAUGHT, "stages={teacher: {epochs: 1}, baseline: {epochs: 1}}")
+    return train(recipe, tmp_path_factory.mktemp("runs"), False, StopSignal()).parents[1]
+
+
+def of_kind(ran, kind):
+    lines = [json.loads(line) for line in (ran / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind and line["trains"] == "distilled"]
+
+
+def test_the_stages_of_a_small_run(ran):
     for network in ("teacher", "baseline", "distilled"):
-        assert (folder / network / "best.params").is_file()
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["losses"] for line in lines if line["kind"] == "train" and line["trains"] == "distilled"]
+        assert (ran / network / "best.params").is_file()
+    losses = [line["losses"] for line in of_kind(ran, "train")]
     assert losses[0]["adversarial"] == 0 and losses[-1]["adversarial"] != 0 and losses[0]["critic"] != 0
     assert all(each["fine_grained"] > 0 for each in losses)
     assert all(np.isfinite(list(each.values())).all() for each in losses)
 
-    params = folder / "distilled" / "best.params"
+
+def test_the_report_of_a_small_run(ran):
+    found = of_kind(ran, "diagnosis")[-1]
+    for name in ("detection", "adversarial", "cosine_attention", "fine_grained"):
+        (norm,) = found[f"gradient_{name}"]
+        assert norm > 0, name
+    page = (ran / "report" / "report.html").read_text()
+    assert "Faster R-CNN mobilenet0.25" in page and page.count("data:image/") > 4
+
+
+def test_the_student_of_a_small_run_is_exported_and_detects(ran, root, tmp_path):
+    params = ran / "distilled" / "best.params"
     record = export(params, tmp_path / "exported", ["mxnet"], rounds=1)
     assert record["name"] == "faster_rcnn_64_mobilenet0.25" and (tmp_path / "exported" / "export.md").is_file()
-    with pytest.raises(UsageError, match="cannot be written as onnx; it is written as mxnet"):
-        export(params, tmp_path / "refused", ["mxnet", "onnx"])
     (picture, *_) = sorted((root / "JPEGImages").iterdir())
     detect(params, picture, tmp_path / "detected", threshold=0.01)
     assert (tmp_path / "detected" / picture.name).is_file()
+    for form, why in (("onnx", "enter suppression"), ("int8", "the choice of regions stands between")):
+        with pytest.raises(UsageError, match=f"cannot be written as {form} .*{why}.*; it is written as mxnet") as error:
+            export(params, tmp_path / "refused", ["mxnet", form])
+        assert "\n" not in str(error.value) and not (tmp_path / "refused").exists()
+
+
+def taught(root, ran, *overrides):
+    return small(root, *TAUGHT, *ALONE, f"teacher.weights={ran / 'teacher' / 'best.params'}", *overrides)
+
+
+def test_a_stopped_run_equals_an_undisturbed_one(root, ran, tmp_path):
+    """Within an epoch: what is sampled follows from the seed, the epoch and the image; a loader process makes it."""
+    recipe = taught(root, ran, "train.num_workers=1")
+    data = preflight(recipe.data)
+    assert not resume.run(recipe, tmp_path / "undisturbed", data)
+    for places in (2, 4):
+        assert resume.run(recipe, tmp_path / "stopped", data, resume.StopAt(places))
+    assert not resume.run(recipe, tmp_path / "stopped", data)
+    one, other = (resume.results(recipe, tmp_path / name, data) for name in ("undisturbed", "stopped"))
+    resume.assert_same(one, other)
+
+
+def test_two_contexts_learn_as_one(root, ran, tmp_path):
+    """The student by three distillers, and D: counts are the whole batch's, draws the image's."""
+    recipe = taught(root, ran, "distill.gan={critic_only_epochs: 0, optimizer: {name: sgd, lr: 0.001}}")
+    data, found = preflight(recipe.data), []
+    for contexts in (ONE, BOTH):
+        folder = tmp_path / str(len(contexts))
+        folder.mkdir()
+        ready = Prepared(contexts, data, {}, "", None, None)
+        with StopSignal() as stop, contextlib.closing(_Run(recipe, folder, ready, stop)) as run:
+            run.all_stages()
+        found.append(resume.results(recipe, folder, data)[2])
+    learned = {name: array for name, array in found[0].items() if name.startswith(("detector/", "adversarial/dnet/"))}
+    assert {name.partition("/")[0] for name in learned} == {"detector", "adversarial"}
+    for name, array in learned.items():
+        np.testing.assert_allclose(found[1][name], array, atol=1e-4 * max(1, np.abs(array).max()), err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -184,17 +244,76 @@ def test_the_stages_of_a_small_run(root, tmp_path, monkeypatch):
         (["train.sync_bn=true"], "leave --syncbn out"),
         (["student.backbone=vgg16"], "student.backbone cannot be vgg16"),
         (["student.backbone=resnet50_fpn"], "student.backbone cannot be resnet50_fpn"),
+        (["detector=faster_rcnn_fpn"], "detector cannot be faster_rcnn_fpn (did you mean faster_rcnn?)"),
         (["data.augment=ssd"], "Faster R-CNN mirrors alone"),
         (["teacher.weights=zoo"], "name its .params file"),
         (["student.taps=[a, b]"], "student.taps: a Faster R-CNN has one map"),
         (["stages.adversarial.distillers=[outputs]"], "the distiller outputs"),
         (["faster_rcnn.scales=[]"], "faster_rcnn.scales is empty"),
+        (["distill.gan.norm=instance"], "distill.gan.norm instance blinds D where a map has fewer than 8 cells a side"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(overrides, message, root):
-    with pytest.raises(UsageError, match=message.replace("[", r"\[")) as error:
+    with pytest.raises(UsageError, match=re.escape(message)) as error:
         small(root, *overrides)
     assert error.value.exit_code == 2 and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--syncbn"], "train.sync_bn: Faster R-CNN never moves BatchNorm's statistics"),
+        (["--set", "student.backbone=resnet50_v1b_fpn"], "student.backbone cannot be resnet50_v1b_fpn"),
+        (["--set", "faster_rcnn.train_proposals=4000"], "faster_rcnn.train_proposals 4000 is above the 1728 "),
+        (["--set", "faster_rcnn.border=0", "--set", "faster_rcnn.scales=[16]"], "faster_rcnn.border 0: no "),
+    ],
+)
+def test_wrong_use_ends_with_two(words, message, capfd):
+    assert main(["train", "--recipe", "faster_rcnn/mini", *words]) == 2
+    said = capfd.readouterr().err
+    assert said.startswith(f"error: recipe faster_rcnn/mini: {message}") and said.count("\n") == 1
+
+
+def refusal(recipe, folder):
+    """What a run is refused with before it has a folder."""
+    with pytest.raises(UsageError) as error:
+        prepare(recipe, folder / "run")
+    assert error.value.exit_code == 2 and "\n" not in str(error.value) and not (folder / "run").exists()
+    return str(error.value)
+
+
+def test_a_teacher_that_does_not_fit_is_refused(root, ran, tmp_path):
+    classes = taught(root, ran, "data={classes: [circle, square], unknown_classes: ignore}")
+    assert "was trained on the classes circle, square, star, triangle" in refusal(classes, tmp_path)
+    pooling = taught(root, ran, "faster_rcnn.roi=pool")
+    assert "distill.head inherit: the head of the teacher (mobilenet0.5) has other anchors or settings" in refusal(
+        pooling, tmp_path
+    )
+    assert prepare(taught(root, ran, "faster_rcnn.roi=pool", "distill.head=own"), tmp_path / "run").teacher is not None
+
+    about = {"network": "teacher", "backbone": "mobilenet0.5", "size": 64, "classes": list(demo.CLASSES), "head": "own"}
+    about |= {"head_backbone": "mobilenet0.5", "adapters": False}
+    save_detector(build_detector("mobilenet0.5", 64, demo.CLASSES), tmp_path / "ssd.params", about)
+    other = taught(root, ran, f"teacher.weights={tmp_path / 'ssd.params'}")
+    assert "params file of another network, a detector ssd; recipe faster_rcnn/mini has faster_rcnn" in refusal(
+        other, tmp_path
+    )
+
+
+def test_an_image_of_20_to_1_is_refused(root, tmp_path):
+    shutil.copytree(root, tmp_path / "images")
+    (name, *_) = (root / "ImageSets" / "Main" / "train.txt").read_text().split()
+    (annotation,) = (tmp_path / "images").glob(f"Annotations/{name}.xml")
+    shape = cv2.imread(str(next((tmp_path / "images" / "JPEGImages").glob(f"{name}.*")))).shape
+    text = annotation.read_text()
+    for side, given, new in (("width", shape[1], 4000), ("height", shape[0], 200)):
+        assert f"<{side}>{given}</{side}>" in text
+        text = text.replace(f"<{side}>{given}</{side}>", f"<{side}>{new}</{side}>")
+    annotation.write_text(text)
+    (picture,) = (tmp_path / "images" / "JPEGImages").glob(f"{name}.*")
+    cv2.imwrite(str(picture), np.zeros((200, 4000, 3), np.uint8))
+    said = refusal(small(tmp_path / "images", "data.dataset=folder"), tmp_path)
+    assert f"{picture} is 4000x200 px, too long to train a faster_rcnn on: it would become 106x5 px" in said
 
 
 def test_shapes_alone_know_what_they_cost(root):
@@ -205,15 +324,12 @@ def test_shapes_alone_know_what_they_cost(root):
     assert cost.outputs > 0 and cost.targets > 0
 
 
-@pytest.mark.slow
-def test_a_stopped_run_equals_an_undisturbed_one(root, tmp_path):
-    """Within an epoch: what is sampled follows from the seed, the epoch and the image; a loader process makes it."""
-    alone = [f"stages.{name}=null" for name in ("teacher", "baseline_finetune", "adversarial", "finetune")]
-    recipe = small(root, *alone, "stages.baseline.epochs=2", "train.num_workers=1")
-    data = preflight(recipe.data)
-    assert not resume.run(recipe, tmp_path / "undisturbed", data)
-    for batches in (1, 3):
-        assert resume.run(recipe, tmp_path / "stopped", data, resume.StopAt(batches))
-    assert not resume.run(recipe, tmp_path / "stopped", data)
-    one, other = (resume.results(recipe, tmp_path / name, data) for name in ("undisturbed", "stopped"))
-    resume.assert_same(one, other)
+def test_memory_is_estimated_for_every_stage(root):
+    recipe = small(root, *TAUGHT)
+    stages = estimate.estimates(recipe, assemble(recipe, demo.CLASSES))
+    small_batch, large = ({found.stage: found for found in (stage(size) for stage in stages)} for size in (8, 16))
+    assert set(large) == {"teacher", "baseline", "adversarial"}
+    for name, found in large.items():
+        assert found.device["activations"] == pytest.approx(2 * small_batch[name].device["activations"])
+    taught, alone = large["adversarial"].device, large["baseline"].device
+    assert taught["teacher"] > 0 and taught["critic"] > 0 and taught["activations"] > alone["activations"]
