@@ -30,8 +30,9 @@ random moment and resumed, and compare metrics.jsonl byte by byte and every arra
 is "N of N equal"; exit code 1 otherwise."""
 
 ROOT = Path(__file__).resolve().parents[1]
-#: The demo at 64 px with one epoch of everything, 4 batches each, in seconds.
-RECIPE = """
+#: By family, the demo at 64 px with one epoch of everything, 4 batches each, in seconds.
+RECIPES = {
+    "ssd": """
 inherits: demo
 description: every stage, in seconds, to be killed
 data: {size: 64, demo: {train: 16, test: 4}}
@@ -46,7 +47,35 @@ stages:
   adversarial: {epochs: 1, distillers: [gan, cosine_attention]}
   finetune: {epochs: 1}
 train: {batch_size: 4, num_workers: 2, log_interval: 2, val_interval: 1}
-"""
+""",
+    "faster_rcnn": """
+inherits: faster_rcnn/mini
+description: every stage, in seconds, to be killed
+faster_rcnn: {scales: [1, 2, 4], roi_size: 3, rpn_channels: 16, min_size: 4, train_proposals: 60, test_proposals: 30}
+data:
+  dataset: demo
+  train: [train]
+  val: [test]
+  classes: annotations
+  unknown_classes: report
+  size: 64
+  demo: {train: 16, test: 4}
+teacher: {backbone: mobilenet0.5, init: random, min_map: 0}
+student: {backbone: mobilenet0.25, init: random}
+distill:
+  head: inherit
+  gan: {width: 8, norm: none, critic_only_epochs: 1}
+  fine_grained: {quiet: 2}
+stages:
+  teacher: {epochs: 1}
+  baseline: {epochs: 1}
+  baseline_finetune: {epochs: 1}
+  control: {trains: control, epochs: 1}
+  adversarial: {epochs: 2, distillers: [gan, cosine_attention, fine_grained]}
+  finetune: {epochs: 1}
+train: {batch_size: 4, num_workers: 2, log_interval: 2, val_interval: 1}
+""",
+}
 NAME = "torture"
 SECONDS = 600  # that any one of the runs may take
 KILL_RUN, STOP_RUN, KILL_WORKER = "SIGKILL to the run", "SIGTERM to the run", "SIGKILL to a loader worker"
@@ -76,6 +105,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python scripts/torture.py", description=ABOUT)
     parser.add_argument("--kills", type=int, default=10, metavar="N", help="runs to kill (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and signals (%(default)s)")
+    parser.add_argument("--detector", choices=RECIPES, default="ssd", help="family of the run (%(default)s)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep all runs there (a temporary folder)")
     arguments = parser.parse_args(argv)
     if arguments.kills < 1 or arguments.seed < 0:
@@ -87,7 +117,7 @@ def main(argv: Sequence[str]) -> int:
     evidence = arguments.out is not None
     try:
         with StopSignal():
-            equal = torture(folder, arguments.kills, arguments.seed)
+            equal = torture(folder, RECIPES[arguments.detector], arguments.kills, arguments.seed)
         evidence |= equal < arguments.kills
     except Difference as error:
         evidence = True
@@ -105,13 +135,13 @@ def main(argv: Sequence[str]) -> int:
     return 0 if equal == arguments.kills else 1
 
 
-def torture(folder: Path, kills: int, seed: int) -> int:
-    """Kill that many runs, a line for each; how many of them came to the undisturbed one's results.
+def torture(folder: Path, recipe: str, kills: int, seed: int) -> int:
+    """Kill that many runs of a recipe, a line for each; how many of them came to the undisturbed one's results.
 
     Difference where the undisturbed run does not end well.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{NAME}.yaml").write_text(RECIPE)
+    (folder / f"{NAME}.yaml").write_text(recipe)
     calm = Trial(folder / "undisturbed")
     started = time.monotonic()
     try:

@@ -10,7 +10,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from scripts.torture import Difference, Moment, compare
+from gan_kd.recipe import load
+from scripts.torture import RECIPES, Difference, Moment, compare
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "torture.py"
 
@@ -22,6 +23,15 @@ def test_killed_runs_equal_the_undisturbed_one():
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(lines) == 3 and lines[-1] == "1 of 1 equal"
     assert "1/1 SIG" in lines[1] and lines[1].endswith(": equal")
+
+
+@pytest.mark.parametrize("detector", RECIPES)
+def test_a_recipe_has_every_stage(tmp_path, detector):
+    (tmp_path / "torture.yaml").write_text(RECIPES[detector])
+    recipe = load(tmp_path / "torture.yaml")
+    assert recipe.detector == detector
+    assert {stage.trains for stage in recipe.stages.values()} == {"teacher", "baseline", "control", "distilled"}
+    assert "gan" in recipe.distillers_of("distilled")
 
 
 @pytest.fixture
