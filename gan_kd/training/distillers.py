@@ -52,9 +52,9 @@ def places(recipe: Recipe, name: str) -> tuple[str, ...]:
 
 
 def compared_places(recipe: Recipe, network: str) -> set[str]:
-    """Of the maps that any distiller of a network's stages compares; the neck's where there is none."""
+    """Of the maps that any distiller of a network's stages compares; where there is none, of those before the head."""
     named = [name for stage in recipe.stages.values() if stage.trains == network for name in stage.distillers]
-    return {place for name in named for place in places(recipe, name)} or {"neck"}
+    return {place for name in named for place in places(recipe, name)} or {FAMILIES[recipe.detector].places[-1]}
 
 
 def require_given(recipe: Recipe) -> None:
