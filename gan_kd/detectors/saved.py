@@ -16,6 +16,7 @@ from gan_kd.gluon import weights
 from gan_kd.recipe import Eval, Recipe, recipe_hash
 from gan_kd.recipe.convert import build
 from gan_kd.recipe.families import FAMILIES, OLDEST
+from gan_kd.recipe.gfl import SHARED
 from gan_kd.recipe.load import blaming
 from gan_kd.system.files import sha256, write_file
 from gan_kd.system.strict_json import dumps
@@ -238,10 +239,10 @@ def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> 
                 f"{path}: params file of another network, {meta['backbone']}; recipe {recipe.name} has "
                 f"{' and '.join(backbones)}"
             )
-        if meta.get("detector", OLDEST) != recipe.detector:
+        kind = meta.get("detector", OLDEST)
+        if kind != recipe.detector:
             raise UsageError(
-                f"{path}: params file of another network, a detector {meta.get('detector', OLDEST)}; recipe "
-                f"{recipe.name} has {recipe.detector}"
+                f"{path}: params file of another network, a detector {kind}; recipe {recipe.name} has {recipe.detector}"
             )
         roles = [role for role in (recipe.teacher, recipe.student) if role.backbone == meta["backbone"]]
         tapped = [family(recipe.detector).about(recipe, role).get("taps") for role in roles]
@@ -255,12 +256,25 @@ def _load_described(path: Path, meta: dict[str, Any], recipe: Recipe | None) -> 
                 f"{path}: trained at {meta['size']} px, but recipe {recipe.name} has {recipe.data.size} px; "
                 f"add --set data.size={meta['size']}"
             )
+        _require_shared(path, meta.get("gfl"), recipe)
     own = {key: meta[key] for key in _SUPPRESSION if key in meta}
     measured = recipe.eval if recipe is not None else build(Eval, own, str(path))
     with blaming(path):
         detector = restore(meta, measured)
     detector.load(path, f"the {meta['network']} {meta['backbone']}")
     return detector, meta
+
+
+def _require_shared(path: Path, found: Any, recipe: Recipe) -> None:
+    """UsageError where a GFL has other settings than the recipe's networks, teacher and student alike, have."""
+    for key in SHARED if isinstance(found, dict) else ():
+        here, wanted = found.get(key), getattr(recipe.gfl, key)
+        if here != wanted:
+            shown, other = ("null" if value is None else value for value in (here, wanted))
+            raise UsageError(
+                f"{path}: trained with gfl.{key} {shown}, but recipe {recipe.name} has {other}; add --set "
+                f"gfl.{key}={shown}"
+            )
 
 
 def _load_by_trial(path: Path, recipe: Recipe) -> tuple[Detector, dict[str, Any]]:

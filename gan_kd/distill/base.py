@@ -80,8 +80,8 @@ class Distiller:
     name = ""
     #: Where the maps that it compares stand, as `Level.place`; none for a method that compares no maps.
     places: tuple[str, ...] = ("neck",)
-    #: What it has to be given beside maps and truth, of what a family may be able to give: "outputs", "assigned" in
-    #: `Seen`, "anchors" in `Compared`.
+    #: What it has to be given beside maps and truth, of what a family may be able to give (`Facts.gives`): "outputs",
+    #: "assigned" in `Seen`, "anchors" in `Compared`, "priors" of a family whose `assigned` has those of GFL.
     needs: tuple[str, ...] = ()
     #: Marks in every image where its objects are, in the loader's workers.
     regions: Regions | None = None
@@ -128,9 +128,12 @@ class Distiller:
         """How the method stands on the maps of every device: lists of one number a map, by name.
 
         Here `gradient_NAME` for each of its losses: the norm of the weighted loss's gradient at the student's map of
-        the whole batch. Called outside `autograd.record()`; waits for the devices and changes nothing. Not called for
-        a method of predictions alone: those gradients are taken through the head, by the engine.
+        the whole batch. Called outside `autograd.record()`; waits for the devices and changes nothing. Here nothing
+        for a method of predictions alone, whose gradients the engine takes through the head; the numbers that such a
+        method gives are of the maps that the head takes.
         """
+        if not self.places:
+            return {}
         maps = [leaves(part.student) for part in seen]
         with autograd.record():
             losses = self.shares([part._replace(student=fake) for part, fake in zip(seen, maps)], batch_size)

@@ -15,7 +15,6 @@ from gan_kd.distill.base import Compared, Distiller, Seen
 from gan_kd.distill.localization_losses import divergence, edge_divergence
 from gan_kd.distill.localization_regions import valuable
 from gan_kd.distributed.cluster import here
-from gan_kd.errors import UsageError
 from gan_kd.recipe import Localization as Config
 
 
@@ -29,7 +28,7 @@ class LocalizationDistillation(Distiller):
     """
 
     name = "localization"
-    needs = ("outputs", "assigned")
+    needs = ("outputs", "assigned", "priors")
     places = ()
 
     def __init__(self, config: Config, compared: Compared) -> None:
@@ -37,7 +36,6 @@ class LocalizationDistillation(Distiller):
 
     def shares(self, seen: Sequence[Seen], batch_size: int) -> dict[str, list[NDArray]]:
         """`ld`, `ld_vlr`, `kd`, `kd_vlr`, those whose weights are not 0."""
-        _require_alike(seen[0])
         ld, kd = self.config.ld, self.config.kd
         scale = ld.reference / batch_size
         main = [share_of(part).objects >= 0 for part in seen]
@@ -52,6 +50,23 @@ class LocalizationDistillation(Distiller):
                 shares = weight * kd.coefficient / np.maximum(_per_level(seen, region), 1)
                 named[name] = [self._classes(*each, shares) for each in zip(seen, region)]
         return named
+
+    def diagnose(self, seen: Sequence[Seen], batch_size: int) -> dict[str, list[float]]:
+        """Of each level `main_region` and `vlr_region`, the share of its priors, and `main_edges` and `vlr_edges`, the
+        mean over these priors' edges of KL(teacher || student) at temperature 1, nats; nan without a prior."""
+        found: dict[str, list[float]] = {}
+        priors = np.array(share_of(seen[0]).priors.counts) * batch_size
+        regions = {
+            "main": [share_of(part).objects >= 0 for part in seen],
+            "vlr": [self._valuable(share_of(part)) for part in seen],
+        }
+        for name, cells in regions.items():
+            whole = _per_level(seen, cells)
+            own = np.sum([_sums(part, region) for part, region in zip(seen, cells)], axis=0)
+            sums = np.sum([_sums(part, region, _apart(part, region)) for part, region in zip(seen, cells)], axis=0)
+            found[f"{name}_region"] = (own / priors).tolist()
+            found[f"{name}_edges"] = np.where(whole > 0, sums / np.maximum(whole, 1), np.nan).tolist()
+        return found
 
     def _valuable(self, share: Share) -> np.ndarray:
         """(n,A) what each prior counts in the valuable localization region."""
@@ -105,19 +120,6 @@ def share_of(part: Seen) -> Share:
     return share
 
 
-def _require_alike(part: Seen) -> None:
-    """UsageError where a teacher's file has other classes, bins or priors than the student."""
-    assert part.outputs is not None  # `needs`
-    teacher, student = part.outputs
-    for what, own, others in zip(("classes", "numbers of box edges"), student, teacher):
-        if own.shape != others.shape:
-            raise UsageError(
-                f"localization distillation compares predictions one by one, but the student has {own.shape[2]} {what} "
-                f"at {own.shape[1]} priors and the teacher {others.shape[2]} at {others.shape[1]}: train the teacher "
-                "with the same data.classes, data.size and gfl.reg_max"
-            )
-
-
 def _rows(cells: np.ndarray, logits: NDArray) -> NDArray | None:
     """Numbers of the rows sample * A + prior of a region (n,A); None where it is empty, which MXNet cannot take."""
     rows = np.flatnonzero(cells)
@@ -132,6 +134,22 @@ def _levels(part: Seen) -> np.ndarray:
 
 def _per_level(seen: Sequence[Seen], regions: Sequence[np.ndarray]) -> np.ndarray:
     """Priors of a region on each level in the whole batch of all workers."""
-    levels = _levels(seen[0])
-    found = [np.bincount(levels[np.nonzero(cells)[1]], minlength=levels[-1] + 1) for cells in regions]
+    found = [_sums(part, cells) for part, cells in zip(seen, regions)]
     return np.array(here().total(np.sum(found, axis=0).tolist()))
+
+
+def _sums(part: Seen, cells: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+    """Of each level the sum of values, one a prior of a region (n,A), sample after sample; None: their number."""
+    levels = _levels(part)
+    return np.bincount(levels[np.nonzero(cells)[1]], values, minlength=levels[-1] + 1)
+
+
+def _apart(part: Seen, cells: np.ndarray) -> np.ndarray:
+    """Of each prior of a region (n,A) the mean over its edges of KL(teacher || student). Waits for the device."""
+    assert part.outputs is not None  # `needs`
+    teacher, student = part.outputs
+    rows = _rows(cells, student.boxes)
+    if rows is None:
+        return np.empty(0)
+    own, wanted = (taken(one.boxes, rows).reshape((4 * len(rows), -1)) for one in (student, teacher))
+    return divergence(own, wanted, 1.0).asnumpy().reshape(-1, 4).mean(axis=1)

@@ -31,12 +31,12 @@ class RegionImitation(Distiller):
     """
 
     name = "region_imitation"
-    needs: tuple[str, ...] = ("outputs", "assigned")
+    needs: tuple[str, ...] = ("outputs", "assigned", "priors")
 
     def __init__(self, config: Config, compared: Compared) -> None:
         self.config = config
         if config.region != "general":
-            self.needs = ("assigned",)
+            self.needs = ("assigned", "priors")
 
     def shares(self, seen: Sequence[Seen], batch_size: int) -> dict[str, list[NDArray]]:
         """`weight` x the sum over levels of the mean over the region's cells in the whole batch."""

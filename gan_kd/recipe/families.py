@@ -23,7 +23,8 @@ class Facts(NamedTuple):
     check: Callable[[Recipe], None]
     #: Where its maps stand, as `Level.place`.
     places: tuple[str, ...] = ("neck",)
-    #: What it can give distillers beside maps and truth, as `Distiller.needs`.
+    #: What it can give distillers beside maps and truth, as `Distiller.needs`. "priors": `assigned` has GFL's `Share`,
+    #: outputs are distributions of box edges, and every cell of the neck's maps is one prior.
     gives: tuple[str, ...] = ("outputs",)
     #: Whether inputs differ in size, and with them the maps, whatever the recipe.
     any_size: bool = False
@@ -46,7 +47,7 @@ FAMILIES = {
         gfl.BACKBONES,
         gfl.check,
         places=("backbone", "neck"),
-        gives=("outputs", "assigned"),
+        gives=("outputs", "assigned", "priors"),
     ),
     "yolo3": Facts(
         "YOLOv3",

@@ -15,6 +15,8 @@ BACKBONES = (
     *(f"resnet{layers}_v1" for layers in (18, 34, 50, 101)),
 )
 _STRIDE = 128  # px, of the coarsest level
+#: Keys of a recipe's `gfl` that both networks share, as files of either have them.
+SHARED = ("width", "convolutions", "groups", "reg_max", "short", "longest")
 
 
 def check(recipe: Recipe) -> None:

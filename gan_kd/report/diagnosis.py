@@ -19,8 +19,12 @@ DETECTION = "gradient_detection"
 #: Titles and labels of the lists of a record; each other gradient_NAME is drawn as its ratio to L_det's.
 LISTS = {
     "critic_gap": ("critic gap, D(student) − D(teacher)", "mean score"),
-    "fine_grained_cells": ("cells near objects", "share of the map"),
     "critic_at_bound": ("weights of D that stand at the clamp", "share"),
+    "fine_grained_cells": ("cells near objects", "share of the map"),
+    "main_region": ("priors in the main region", "share of the map"),
+    "main_edges": ("edges in the main region, student and teacher", "KL, nats"),
+    "vlr_region": ("priors in the valuable region", "share of the map"),
+    "vlr_edges": ("edges in the valuable region, student and teacher", "KL, nats"),
     "attention_cosine": ("attention of student and teacher", "cosine similarity"),
 }
 LOSSES = {
@@ -70,7 +74,8 @@ def _panels(records: Sequence[dict[str, Any]], maps: int) -> Iterator[Panel]:
     """The gap, the gradients, then the rest; a panel without values has lines of length 0."""
     names = list(dict.fromkeys(name for record in records for name in record))
     losses = [name for name in names if name.startswith("gradient_") and name != DETECTION]
-    for name in ("critic_gap", *losses, "critic_at_bound", "fine_grained_cells", "attention_cosine"):
+    first, *others = LISTS
+    for name in (first, *losses, *others):
         title, label = LISTS.get(name, ("", ""))
         if name in losses:
             loss = name[len("gradient_") :]

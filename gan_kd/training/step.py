@@ -128,9 +128,9 @@ class Step:
         for distiller in self.distillers:
             if ("outputs" in distiller.needs or "assigned" in distiller.needs) and not distiller.places:
                 found.update(self._diagnose_outputs(distiller, batch, teacher, student, prepared, size))
-            else:
-                own = distiller.diagnose(self._seen(distiller, batch, teacher, student, detected), size)
-                found.update({name: self._at_all_pairs(distiller, values) for name, values in own.items()})
+            own = distiller.diagnose(self._seen(distiller, batch, teacher, student, detected), size)
+            for name, values in own.items():
+                found[name] = self._at_all_pairs(distiller, values) if distiller.places else self._at_head_maps(values)
         return {name: values if name in SHARED else _over_workers(name, values) for name, values in found.items()}
 
     def _at_all_pairs(self, distiller: Distiller, values: list[float]) -> list[float]:
@@ -139,6 +139,11 @@ class Step:
         for k, value in zip(self.networks.pairs_at(distiller.places), values):
             spread[k] = value
         return spread
+
+    def _at_head_maps(self, values: Sequence[float]) -> list[float]:
+        """A number for each map that the head takes as one for each compared map, nan at others."""
+        taken = self.networks.detector.extractor.to_head
+        return [values[taken.index(index)] if index in taken else math.nan for index, _ in self.networks.pairs]
 
     def _diagnose_outputs(
         self,
@@ -162,15 +167,13 @@ class Step:
         losses_of: Callable[[Sequence[Maps]], dict[str, list[NDArray]]],
     ) -> dict[str, list[float]]:
         """Norms of losses behind the head, by name, at the compared maps; nan at one that it does not take."""
-        inputs, taken = [leaves(maps) for maps in through_head], self.networks.detector.extractor.to_head
-        places = [taken.index(index) if index in taken else None for index, _ in self.networks.pairs]
+        inputs = [leaves(maps) for maps in through_head]
         with autograd.record():
             losses = losses_of(inputs)
         found = {}
         for name, parts in losses.items():
             slopes = [autograd.grad([loss], maps, retain_graph=True) for loss, maps in zip(parts, inputs)]
-            each = norms(slopes)
-            found[name] = [math.nan if place is None else each[place] for place in places]
+            found[name] = self._at_head_maps(norms(slopes))
         return found
 
     def detection(self, maps: Sequence[Maps], prepared: Sequence[Any]) -> Detected:

@@ -15,7 +15,6 @@ from gan_kd.detectors.gfl.loss import Share
 from gan_kd.detectors.gfl.network import Outputs
 from gan_kd.distill.base import Compared
 from gan_kd.distill.localization import LocalizationDistillation
-from gan_kd.errors import UsageError
 from gan_kd.recipe import Localization
 
 PUBLISHED = Localization()
@@ -105,9 +104,23 @@ def test_a_batch_without_an_object_teaches_nothing_and_has_gradients_of_zero(ref
         assert (logits.grad.asnumpy() == 0).all()
 
 
-def test_a_teacher_with_other_bins_is_refused(reference):
-    part = seen_of(reference)
-    teacher, student = part.outputs
-    part.outputs = (teacher._replace(boxes=teacher.boxes[:, :, :36]), student)
-    with pytest.raises(UsageError, match="student has 68 numbers of box edges at 257 priors and the teacher 36 at 257"):
-        built().shares([part], 2)
+def test_a_diagnosis_has_regions_and_edges_of_each_level(reference):
+    found = built().diagnose([seen_of(reference)], 2)
+    ends = np.cumsum(reference["batch/level_counts"])[:-1]
+    shares = [
+        np.exp(logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)))
+        for logits in (reference[f"batch/{who}_reg"].reshape(2, -1, 4, 17) / 16 for who in ("teacher", "student"))
+    ]
+    apart = (shares[0] * np.log(shares[0] / shares[1])).sum(axis=-1).mean(axis=-1)
+    regions = {
+        "main": np.stack([reference[f"batch/two/assigned_gt{sample}"] >= 0 for sample in range(2)]),
+        "vlr": np.stack([reference[f"batch/two/vlr_code{sample}"] > 0 for sample in range(2)]),
+    }
+    for name, region in regions.items():
+        for level, (there, values) in enumerate(zip(np.split(region, ends, axis=1), np.split(apart, ends, axis=1))):
+            assert found[f"{name}_region"][level] == pytest.approx(there.mean())
+            expected = values[there].mean() if there.any() else np.nan
+            assert found[f"{name}_edges"][level] == pytest.approx(expected, nan_ok=True)
+    assert max(found["main_region"]) > 0 and max(found["vlr_region"]) > 0
+    two = built().diagnose([seen_of(reference, (0,)), seen_of(reference, (1,))], 2)
+    assert all(two[name] == pytest.approx(values, nan_ok=True) for name, values in found.items())

@@ -72,6 +72,15 @@ def test_a_method_without_a_critic_has_its_gradient_alone(panels: Callable[..., 
     assert list(drawn) == ["gradient of imitation beside L_det's"]
 
 
+def test_regions_of_localization_distillation_are_drawn(panels: Callable[..., dict[str, Axes]]) -> None:
+    found = {"main_region": [0.01] * 4, "main_edges": [0.3, 0.2, 0.1, None], "gradient_ld": [1e-3] * 4}
+    kept = ("step", "maps", "gradient_detection")
+    drawn = panels(lambda record: {**{key: record[key] for key in kept}, **found})
+    titles = ["gradient of main LD beside L_det's", "priors in the main region"]
+    assert list(drawn) == [*titles, "edges in the main region, student and teacher"]
+    assert [len(line) for line in curves(drawn["edges in the main region, student and teacher"])] == [4, 4, 4, 0]
+
+
 def test_records_of_another_make_are_left_out(tmp_path: Path) -> None:
     network = Network("distilled", True, [], [], {}, {}, [{"step": 1, "maps": [16], "critic_gap": None}])
     assert not diagnosis.draw([network], tmp_path / "none.png")

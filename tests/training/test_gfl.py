@@ -5,10 +5,15 @@ import json
 import mxnet as mx
 import numpy as np
 import pytest
+import yaml
 
+from gan_kd.data.check import preflight
+from gan_kd.detectors.saved import describe, save_detector
+from gan_kd.errors import UsageError
 from gan_kd.evaluation.evaluate import evaluate_params
-from gan_kd.recipe import from_dict
+from gan_kd.recipe import from_dict, to_yaml
 from gan_kd.system.stop import Stopped, StopSignal
+from gan_kd.training.networks import build_teacher
 from gan_kd.training.run import train
 from tests.training.test_resume import StopAt
 
@@ -52,6 +57,10 @@ def test_a_student_is_distilled_resumed_and_evaluated(tmp_path):
     last = json.loads([line for line in lines[0].splitlines() if '"train"' in line][-1])
     names = {"qfl", "giou", "dfl", "ld", "ld_vlr", "kd", "kd_vlr", "region_imitation", "bounded_regression"}
     assert names <= set(last.get("losses", last))
+    told = json.loads([line for line in lines[0].splitlines() if '"diagnosis"' in line][-1])
+    assert {f"gradient_{name}" for name in ("detection", *names - {"qfl", "giou", "dfl"})} <= set(told)
+    for name in ("main_region", "main_edges", "vlr_region", "vlr_edges"):
+        assert len(told[name]) == len(told["maps"]) == 5 and max(value or 0 for value in told[name]) > 0
     whole, parts = (arrays(tmp_path / part, "distilled") for part in ("whole", "parts"))
     assert all(np.array_equal(array, parts[name]) for name, array in whole.items())
     params = tmp_path / "whole/gfl/233/distilled/best.params"
@@ -69,6 +78,43 @@ def test_two_contexts_learn_as_one(tmp_path):
         found.append(arrays(folder, "distilled"))
     for name, array in found[0].items():
         np.testing.assert_allclose(found[1][name], array, atol=1e-5 * max(1, np.abs(array).max()))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"gfl": {"reg_max": 16}}, "trained with gfl.reg_max 8, but recipe gfl has 16; add --set gfl.reg_max=8"),
+        ({"gfl": {"width": 16}}, "trained with gfl.width 8, but recipe gfl has 16"),
+        ({"gfl": {"short": 128}}, "trained with gfl.short null, but recipe gfl has 128; add --set gfl.short=null"),
+        ({"data": {"classes": ["circle"], "unknown_classes": "ignore"}}, "was trained on the classes"),
+        ({"detector": "ssd"}, "params file of another network, a detector gfl; recipe gfl has ssd"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_refused_before_any_training(tmp_path, untrained, change, sentence):
+    values, path = untrained
+    changed = {**values, "teacher": {**values["teacher"], "weights": str(path)}}
+    changed["train"] = {**values["train"], "batch_size": 1}
+    for key, value in change.items():
+        changed[key] = {**values[key], **value} if isinstance(value, dict) else value
+    distiller = "outputs" if "detector" in change else "localization"
+    changed["stages"] = {
+        "alone": {"trains": "baseline", "epochs": 1},
+        "learn": {"trains": "distilled", "epochs": 1, "distillers": [distiller]},
+    }
+    with pytest.raises(UsageError, match=sentence) as caught:
+        run(from_dict(changed), tmp_path)
+    assert "\n" not in str(caught.value) and not (tmp_path / "gfl").exists()
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """The values of a recipe, and the file of its teacher, which was not trained."""
+    folder = tmp_path_factory.mktemp("untrained")
+    recipe = recipe_of(folder, {"teach": TEACHER})
+    teacher = build_teacher(recipe, preflight(recipe.data)[0].classes)
+    path = folder / "teacher.params"
+    save_detector(teacher, path, describe(recipe, "teacher", teacher))
+    return yaml.safe_load(to_yaml(recipe)), path
 
 
 def test_without_weight_localization_distillation_changes_no_bit(tmp_path):

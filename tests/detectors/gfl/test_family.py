@@ -99,6 +99,19 @@ def test_a_batch_without_an_object_trains_its_classes(recipe, parts):
     assert np.abs(gradients["box_logits.weight"]).max() == 0
 
 
+def test_an_image_may_hold_six_hundred_objects(recipe, parts):
+    rng, made = np.random.default_rng(0), priors.make(priors.shapes(SIZE, SIZE))
+    corners = rng.uniform(0, SIZE - 40, (600, 2))
+    boxes = np.hstack([corners, corners + rng.uniform(3, 40, (600, 2)), rng.integers(0, 2, (600, 1))])
+    found = assign(made, boxes[:, :4])
+    images = rng.standard_normal((1, 3, SIZE, SIZE)).astype(np.float32)
+    crowded = TrainBatch(images, boxes[None].astype(np.float32), (found.objects[None], found.thresholds[None]))
+    losses, gradients, _ = step(recipe, parts, crowded, CPUS[:1])
+    assert (found.objects >= 0).sum() > 150
+    assert all(0 < value < np.inf for value in losses.values())
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+
+
 def test_a_description_is_enough_to_restore_a_network(recipe, parts, tmp_path):
     about = {
         "backbone": recipe.student.backbone,
