@@ -260,7 +260,7 @@ class RegionImitation:
 
 @dataclass(frozen=True)
 class BoundedRegression:
-    """GIoU loss of positive priors where the student's box is not better than the teacher's (GFL)."""
+    """The box loss of positive priors where the student's box is not better than the teacher's (GFL, SSD)."""
 
-    weight: float = knob("beside the detector's own GIoU loss", 1.0, least=0)
-    margin: float = knob("by which the student has to be better, in GIoU", 0.1, least=0)
+    weight: float = knob("beside the detector's own box loss: GFL's of GIoU, SSD's smooth L1", 1.0, least=0)
+    margin: float = knob("by which the student has to be better, in this loss of one prior", 0.1, least=0)

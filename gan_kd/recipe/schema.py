@@ -191,8 +191,8 @@ class Stage:
     schedule: Schedule = knob("", make=Schedule)
     distillers: list[str] = knob(
         "distilled only, their losses summed: gan, cosine_attention, feature_imitation, fine_grained, cwd, "
-        "information_map, outputs, of GFL localization, region_imitation, bounded_regression, or your own: "
-        "package.module.Class",
+        "information_map, outputs, bounded_regression (GFL, SSD), of GFL localization and region_imitation, or your "
+        "own: package.module.Class",
         make=list,
     )
 

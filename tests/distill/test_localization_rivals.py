@@ -118,3 +118,27 @@ def test_without_a_positive_prior_there_is_nothing_to_regress(reference):
     part = seen_of(reference)
     part.assigned["share"] = part.assigned["share"]._replace(positives=None)
     assert regression(0.1, part).asscalar() == 0
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.4, 100.0])
+def test_ssds_offsets_are_bounded_as_the_equation_says(margin):
+    """Equation 6 with SSD's own loss: smooth L1 of four offsets over the positive anchors, divided by their number."""
+    rng = np.random.default_rng(0)
+    teacher, student, wanted = rng.normal(0, 1.5, (3, 2, 30, 4))
+    positive = rng.random((2, 30)) < 0.4
+    each = [
+        np.where(np.abs(apart) < 1, apart**2 / 2, np.abs(apart) - 0.5).sum(axis=2)
+        for apart in (student - wanted, teacher - wanted)
+    ]
+    counted = positive & (each[0] + margin > each[1])
+    arrays = [nd.array(array, dtype="float64") for array in (teacher, student, wanted, positive)]
+    outputs = tuple(SimpleNamespace(boxes=array) for array in arrays[:2])
+    scale = nd.array([1 / positive.sum()], dtype="float64")
+    part = SimpleNamespace(outputs=outputs, assigned={"classes": arrays[3], "offsets": arrays[2], "scale": scale})
+    arrays[1].attach_grad()
+    with autograd.record():
+        found = regression(margin, part)
+    found.backward()
+    assert found.asscalar() == pytest.approx(each[0][counted].sum() / positive.sum(), rel=1e-12)
+    np.testing.assert_array_equal((arrays[1].grad.asnumpy() != 0).any(axis=2), counted)
+    assert counted.sum() == positive.sum() if margin == 100 else counted.sum() < positive.sum()

@@ -8,7 +8,7 @@ import pytest
 from mxnet import autograd
 
 from gan_kd.errors import UsageError
-from gan_kd.recipe import Data, Distill, FineGrained, Recipe, Stage, Student, Teacher, from_dict
+from gan_kd.recipe import BoundedRegression, Data, Distill, FineGrained, Recipe, Stage, Student, Teacher, from_dict
 from gan_kd.training.distillers import comparing_outputs, require_given
 from tests.distill import own_methods
 from tests.rig import BATCH, CPU, HERE, SIZE, batch, marks, snapshot, step_of
@@ -37,6 +37,8 @@ def recipe(*distillers, **distill):
             "stages.first: the distiller tests.distill.own_methods.Curious needs captions, which the detector ssd does "
             "not give",
         ),
+        (recipe("localization"), "distiller localization needs priors, which the detector ssd does not give .it gives"),
+        (recipe("region_imitation"), "the distiller region_imitation needs priors, which the detector ssd does not"),
         (recipe(f"{OWN}Deep"), "Deep compares maps of the backbone, but the detector ssd has maps of the neck alone"),
         (recipe("cwd", places=["backbone"]), "the distiller cwd compares maps of the backbone, but the detector ssd"),
     ],
@@ -52,6 +54,18 @@ def test_a_stage_that_can_be_served_is_not_refused():
     require_given(recipe(f"{OWN}Deep", "outputs", places=["neck"]))  # what compares no maps has no place
     assert comparing_outputs(recipe("gan", "cwd")) is None
     assert comparing_outputs(recipe("gan", "outputs")) == "outputs"
+
+
+def test_teacher_bounded_regression_on_ssd_in_a_step():
+    """By a wide margin it is L_loc once more."""
+    of = recipe("bounded_regression", head="own", bounded_regression=BoundedRegression(margin=1e6))
+    step = step_of(of)
+    whole = batch(step.networks)
+    found = step.diagnose(whole)
+    named = step(whole, HERE)
+    bounded, loc = (named[name][0].asscalar() for name in ("bounded_regression", "loc"))
+    assert bounded == pytest.approx(loc, rel=1e-5) and loc > 0
+    assert len(found["gradient_bounded_regression"]) == 6 and found["gradient_bounded_regression"][0] > 0
 
 
 def test_places_are_words_that_there_are():

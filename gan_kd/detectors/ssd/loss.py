@@ -63,11 +63,12 @@ class SSDLoss:
         return list(zip(classes, boxes, scales))
 
     def shares(self, head: SSDHead, maps: Sequence[Maps], prepared: Sequence[tuple[NDArray, ...]]) -> Detected:
-        """`conf` and `loc`. Assigned: `classes` (n, A), class + 1 at positive anchors, else 0; `offsets` (n, A, 4)."""
+        """`conf` and `loc`. Assigned: `classes` (n, A), class + 1 at positive anchors, else 0; `offsets` (n, A, 4);
+        `scale` (1,), which L_loc's sum is multiplied by."""
         outputs = [head.outputs(part) for part in maps]
         conf, loc = zip(*[self.loss(*predictions, *rest) for predictions, rest in zip(outputs, prepared)])
         assigned: list[Mapping[str, NDArray]] = [
-            {"classes": classes, "offsets": boxes} for classes, boxes, _ in prepared
+            {"classes": classes, "offsets": boxes, "scale": scale} for classes, boxes, scale in prepared
         ]
         return Detected({"conf": list(conf), "loc": list(loc)}, outputs, assigned)
 
