@@ -8,9 +8,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +20,11 @@ from gan_kd.distributed.launch import Host, Job
 
 STEPS = 4
 _SIZE = 128  # px
+#: Of a small Faster R-CNN.
+_REGIONS: dict[str, Any] = {
+    "scales": [1.0, 2.0, 4.0], "border": None, "roi_size": 3, "rpn_channels": 16, "min_size": 4, "train_proposals": 60,
+    "samples": 16, "frozen": "statistics",
+}  # fmt: skip
 
 
 class Setup(NamedTuple):
@@ -32,10 +36,12 @@ class Setup(NamedTuple):
     batch: int
     #: distill.gan.slopes.
     slopes: str = "raw"
+    detector: str = "ssd"
 
     def __str__(self) -> str:
         devices = "one context with the whole batch" if self.contexts == 1 else f"{self.contexts} contexts"
-        return f"2 workers - {devices}, {self.batch} images, {self.slopes} slopes"
+        family = "" if self.detector == "ssd" else f", {self.detector}"
+        return f"2 workers - {devices}, {self.batch} images, {self.slopes} slopes{family}"
 
     @property
     def optimizer(self) -> tuple[str, float]:
@@ -49,7 +55,7 @@ class Setup(NamedTuple):
 
 #: BatchNorm has its statistics by device, so two contexts do what two workers do; one context does where both halves
 #: of a batch hold the same images, and other targets.
-SETUPS = (Setup(2, 8), Setup(2, 7, "unit"), Setup(4, 16), Setup(1, 16))
+SETUPS = (Setup(2, 8), Setup(2, 7, "unit"), Setup(4, 16), Setup(1, 16), Setup(2, 5, "unit", "faster_rcnn"))
 
 
 def rows() -> list[tuple[str, float, float]]:
@@ -96,35 +102,40 @@ def _steps(setup: Setup) -> dict[str, np.ndarray]:
     from gan_kd.distributed.cluster import here
     from gan_kd.gluon.optim import Optimisation, Position
     from gan_kd.recipe import Data, Distill, Gan, Optimizer, Recipe, Schedule, Stage, Student, Teacher
+    from gan_kd.recipe.families import FAMILIES
+    from gan_kd.recipe.faster_rcnn import FasterRCNN
     from gan_kd.training import networks as build
     from gan_kd.training.distillers import build_distillers
     from gan_kd.training.step import Step
 
     optimizer, schedule = Optimizer(*setup.optimizer), Schedule(at=[0.5])
+    places = [FAMILIES[setup.detector].places[0]]
+    gan = Gan(width=8, slopes=setup.slopes, optimizer=optimizer, schedule=schedule)
     recipe = Recipe(
         name="parity",
+        detector=setup.detector,
         data=Data(size=_SIZE),
         teacher=Teacher("mobilenet0.5", "random"),
         student=Student("mobilenet0.25", "random"),
-        distill=Distill(gan=Gan(width=8, slopes=setup.slopes, optimizer=optimizer, schedule=schedule)),
+        distill=Distill(places=places, gan=gan),
+        faster_rcnn=FasterRCNN(**_REGIONS),
     )
     stage = Stage("distilled", 1, optimizer, schedule, ["gan", "cosine_attention"])
     contexts = [mx.cpu(device) for device in range(max(1, setup.contexts // here().size))]
     teacher = build.build_teacher(recipe, ["circle", "square"])
     teacher.extractor.freeze()
-    networks = build.build_student(recipe, ["circle", "square"], "distilled", teacher)
+    networks = build.build_student(recipe, ["circle", "square"], "distilled", teacher, places)
     for block in (networks.detector, teacher):
         block.collect_params().reset_ctx(contexts)
     optimisation = Optimisation(networks.parameters(), optimizer, schedule, contexts)
     distillers = build_distillers(recipe, stage, networks, contexts)
     assert isinstance(distillers[0], GanDistiller)
     step = Step(networks, distillers, optimisation, contexts)
-    anchors = len(networks.detector.head.anchors(networks.detector.extractor.sizes))
     found: dict[str, np.ndarray] = {}
     for done in range(STEPS):
-        arrays = _batch(setup, anchors, done)
-        images, *targets = (np.array_split(array, here().size)[here().rank] for array in arrays)
-        own = TrainBatch(images, np.full((len(images), 1, 5), -1, np.float32), tuple(targets))
+        arrays = _regions(setup, done) if setup.detector == "faster_rcnn" else _anchors(setup, networks.detector, done)
+        images, truth, extents, *targets = (np.array_split(array, here().size)[here().rank] for array in arrays)
+        own = TrainBatch(images, truth, tuple(targets), extents)
         losses = (step if done else step.warm_up)(own, Position(done, STEPS, 1))
         shares = [sum(float(part.asscalar()) for part in parts) for parts in losses.values()]
         found[f"loss/{done}"] = np.array(here().total(shares))
@@ -135,14 +146,36 @@ def _steps(setup: Setup) -> dict[str, np.ndarray]:
     return found
 
 
-def _batch(setup: Setup, anchors: int, seed: int) -> Sequence[np.ndarray]:
-    """Images, class and box targets drawn from a seed."""
+def _anchors(setup: Setup, detector: Any, seed: int) -> list[np.ndarray]:
+    """Images, no objects, extents, class and box targets of an SSD's anchors, drawn from a seed."""
     rng = np.random.default_rng(seed)
-    images = rng.standard_normal((setup.batch, 3, _SIZE, _SIZE)).astype("float32")
+    images, truth, extents = _images(setup, rng)
     if setup.contexts == 1:
         images = np.tile(images[: setup.batch // 2], (2, 1, 1, 1))
+    anchors = len(detector.head.anchors(detector.extractor.sizes))
     targets = np.where(rng.random((setup.batch, anchors)) < 0.05, 1.0, 0.0).astype("float32")
-    return images, targets, rng.standard_normal((setup.batch, anchors, 4)).astype("float32")
+    return [images, truth, extents, targets, rng.standard_normal((setup.batch, anchors, 4)).astype("float32")]
+
+
+def _regions(setup: Setup, seed: int) -> list[np.ndarray]:
+    """Images, an object in each, extents, and a Faster R-CNN's targets and draws, from a seed."""
+    from gan_kd.detectors.faster_rcnn.targets import RPNTargets
+
+    rng = np.random.default_rng(seed)
+    images, truth, extents = _images(setup, rng)
+    truth[:, 0, :2] = rng.uniform(0, _SIZE / 2, (setup.batch, 2))
+    truth[:, 0, 2:4] = truth[:, 0, :2] + rng.uniform(_SIZE / 8, _SIZE / 2, (setup.batch, 2))
+    truth[:, 0, 4] = rng.integers(2, size=setup.batch)
+    targets = RPNTargets(_REGIONS["scales"], border=np.inf, samples=32)
+    labels, offsets = zip(*[targets(rows[:, :4], (_SIZE, _SIZE), rng) for rows in truth])
+    draws = rng.random((setup.batch, _REGIONS["train_proposals"] + 1), "float32")
+    return [images, truth, extents, np.stack(labels), np.stack(offsets), draws]
+
+
+def _images(setup: Setup, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Noise, one row for an object that is not there, and extents of the whole input."""
+    images = rng.standard_normal((setup.batch, 3, _SIZE, _SIZE)).astype("float32")
+    return images, np.full((setup.batch, 1, 5), -1, "float32"), np.full((setup.batch, 2), _SIZE, "float32")
 
 
 if __name__ == "__main__":
