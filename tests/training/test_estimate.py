@@ -38,6 +38,16 @@ def test_parts_grow_with_what_they_are_made_of():
     assert two["activations"] == pytest.approx(wide["activations"])
 
 
+def test_gfls_head_counts_for_teacher_and_student():
+    of = load("mini/gfl", ["teacher.init=random", "student.init=random"])
+    found = {
+        one.stage: one.main_memory() for one in (stage(8) for stage in memory.estimates(of, assemble(of, CLASSES)))
+    }
+    assert found["localization"]["teacher"] > found["baseline"]["teacher"] == 0
+    assert found["localization"]["student"] == found["baseline"]["student"]
+    assert found["localization"]["activations"] > found["baseline"]["activations"] > 0
+
+
 def test_a_recipe_that_cannot_fit_is_refused_in_one_sentence(monkeypatch):
     of = load("demo", [*METHOD, "data.size=512", "train.batch_size=64", "distill.gan.width=512"])
     monkeypatch.setattr(memory, "free_memory", lambda: 6.2e9)
