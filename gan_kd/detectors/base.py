@@ -94,6 +94,10 @@ class Head(HybridBlock):
         named: dict[str, Parameter] = self._collect_params_with_prefix()
         return named
 
+    def to_onnx(self) -> HybridBlock:
+        """What ONNX's converter takes in its place: maps -> what `to_onnx` of the decoder's candidates goes on from."""
+        return self
+
     def outputs(self, maps: Maps) -> Any:
         """Its predictions by name, float32 at least: a NamedTuple of the family. What distillers see as `outputs`."""
         raise NotImplementedError

@@ -76,6 +76,10 @@ class Family(Protocol):
         """
         ...
 
+    def lend_neck(self, teacher: Parts, student: Parts) -> None:
+        """Give the student's neck the teacher's values. Only of families that can (`Facts.lends_neck`)."""
+        ...
+
     def comparable(self, student: Parts, teacher: Parts) -> bool:
         """Whether predictions of both are at the same places, one by one. The parts may be shapes alone."""
         ...

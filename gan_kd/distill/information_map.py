@@ -34,7 +34,11 @@ def information(feature_map: NDArray, weighting: str, power: float = 1.0) -> NDA
     if weighting == "softmax":
         magnitude = nd.mean(nd.abs(feature_map), axis=1).reshape((0, -1))
         return nd.softmax(magnitude / _TEMPERATURE, axis=1) * cells
-    values = energy(feature_map) ** (power if weighting == "energy" else 0)
+    return of_mean_one(energy(feature_map) ** (power if weighting == "energy" else 0))
+
+
+def of_mean_one(values: NDArray) -> NDArray:
+    """(n, cells) by the mean of each sample."""
     return nd.broadcast_div(values + _LEAST, nd.mean(values, axis=1, keepdims=True) + _LEAST)
 
 
@@ -58,6 +62,20 @@ class InformationMap(Distiller):
         """`weight` x mean over maps of `relative_error`, summed over this device's samples / `batch_size`."""
         errors = []
         for teacher, student in zip(seen.teacher, seen.student):
-            weights = information(teacher, self.config.weighting, self.config.power)
-            errors.append(nd.sum(relative_error(teacher, student, weights)))
+            errors.append(nd.sum(relative_error(teacher, student, self.weights(teacher, seen))))
         return {self.name: nd.add_n(*errors) * (self.config.weight / (len(errors) * batch_size))}
+
+    def weights(self, teacher: NDArray, seen: Seen) -> NDArray:
+        """The information map of one of the teacher's maps, (n, H*W)."""
+        return information(teacher, self.config.weighting, self.config.power)
+
+
+class ObjectnessMap(InformationMap):
+    """The same with weighting objectness: what the teacher's head of a YOLOv3 is surest of in each cell, of mean 1."""
+
+    needs = ("outputs",)
+
+    def weights(self, teacher: NDArray, seen: Seen) -> NDArray:
+        """Greatest objectness x class probability of a cell's anchors."""
+        assert seen.outputs is not None  # `needs`
+        return of_mean_one(seen.outputs[0].certainty(teacher.shape[2] * teacher.shape[3]))

@@ -75,6 +75,9 @@ def _check_stages(recipe: Recipe) -> None:
     for name in recipe.distill.custom:
         if name not in named:
             raise UsageError(f"distill.custom has arguments of {name}, which no stage has{nearest(name, named)}")
+    if recipe.distill.neck == "inherit" and not FAMILIES[recipe.detector].lends_neck:
+        able = ", ".join(name for name, facts in FAMILIES.items() if facts.lends_neck)
+        raise UsageError(f"distill.neck inherit is for {able}; the detector {recipe.detector} keeps its own: set own")
     if "control" in trained and recipe.distill.head == "own":
         raise UsageError("stages: head inheritance (trains: inherit) needs distill.head inherit or untrained, not own")
 
@@ -95,6 +98,12 @@ def _check_stage(recipe: Recipe, path: str, stage: Stage) -> None:
         raise UsageError(
             f"distill.fine_grained.adapter.kernel {recipe.distill.fine_grained.adapter.kernel} is even: cells would "
             "move by half; take an odd one"
+        )
+    by_objectness = recipe.distill.information_map.weighting == "objectness" and recipe.detector != "yolo3"
+    if "information_map" in stage.distillers and by_objectness:
+        raise UsageError(
+            f"distill.information_map.weighting objectness needs yolo3, but detector is {recipe.detector}: take "
+            "energy, softmax or none"
         )
     if "gan" in stage.distillers:
         _check_gan(recipe)

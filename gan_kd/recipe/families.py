@@ -32,6 +32,8 @@ class Facts(NamedTuple):
     shortest: int = 1
     #: Why `export` cannot write it in a form, by form.
     unwritten: Mapping[str, str] = {}
+    #: Whether a student can have the teacher's neck (`distill.neck`).
+    lends_neck: bool = False
 
 
 #: The family of recipes and files that name none.
@@ -55,7 +57,8 @@ FAMILIES = {
         yolo3.BACKBONES,
         yolo3.check,
         places=("backbone", "neck"),
-        gives=("anchors",),
+        gives=("outputs", "anchors"),
+        lends_neck=True,
     ),
     "faster_rcnn": Facts(
         "Faster R-CNN",

@@ -156,10 +156,10 @@ class InformationMap:
 
     weight: float = knob("in the student's loss", 1.0, least=0)
     weighting: str = knob(
-        "of the cells, by the teacher's map: energy (mean square of the channels), softmax (of their mean magnitude) "
-        "or none (plain imitation)",
+        "of the cells, by the teacher's map: energy (mean square of the channels), softmax (of their mean magnitude), "
+        "objectness (yolo3 only: what its head is surest of there) or none (plain imitation)",
         "energy",
-        choices=("energy", "softmax", "none"),
+        choices=("energy", "softmax", "objectness", "none"),
     )
     power: float = knob("of the energy", 1.0, least=0)
 

@@ -149,6 +149,12 @@ class Distill:
         aliases={"teacher": "inherit", "student": "own"},
         hashed_as={"inherit": "teacher", "own": "student"},
     )
+    neck: str = knob(
+        "yolo3 only: own, or inherit (a trainable copy of the teacher's, where all channels agree)",
+        "own",
+        choices=("own", "inherit"),
+        in_hash=None,
+    )
     adapter: str = knob(
         "1x1 convolutions where channels differ: linear, or relu (the teacher's maps are activations, never negative)",
         "linear",

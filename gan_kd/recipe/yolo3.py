@@ -42,7 +42,12 @@ class Yolo3:
     sides: list[int] = knob(
         "sides of the square input in training, px, drawn anew every ten batches; empty: data.size", make=list
     )
-    mixup_epochs: int = knob("first epochs of a network, in which each image is mixed with another one", 0, least=0)
+    mixup_epochs: int = knob(
+        "first epochs of a network, in which each image is mixed with another one; distillers see the mixture and the "
+        "objects of both",
+        0,
+        least=0,
+    )
     label_smoothing: bool = knob("targets of classes a little above 0 and below 1", False)
 
 

@@ -53,7 +53,10 @@ def draw(networks: Sequence[Network], path: Path) -> bool:
     if not chosen:
         return False
     records = [record for network in chosen for record in network.diagnoses]
-    sides = records[-1].get("maps") or []
+    sides, places = (records[-1].get(key) or [] for key in ("maps", "places"))
+    labels = [f"{side}×{side}" for side in sides]
+    if len(places) == len(labels):
+        labels = [f"{place} {label}" for place, label in zip(places, labels)]
     panels = [panel for panel in _panels(records, len(sides)) if any(step.size for step, _ in panel.lines)]
     if not panels:
         return False
@@ -62,8 +65,8 @@ def draw(networks: Sequence[Network], path: Path) -> bool:
     grid = figure.subplots(rows, 2, squeeze=False).ravel()
     colours = [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.72, len(sides)))]
     for axes, panel in zip(grid, panels):
-        _panel(axes, panel, sides, colours)
-        finish(axes, _ends(panel, sides, colours), changes(chosen))
+        _panel(axes, panel, colours)
+        finish(axes, _ends(panel, labels, colours), changes(chosen))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     save(figure, path)
@@ -103,7 +106,7 @@ def _value(record: dict[str, Any], name: str, k: int) -> float | None:
     return value / detection if value and detection else None
 
 
-def _panel(axes: Axes, panel: Panel, sides: Sequence[int], colours: Sequence[str]) -> None:
+def _panel(axes: Axes, panel: Panel, colours: Sequence[str]) -> None:
     values = np.concatenate([value for _, value in panel.lines])
     for (step, value), colour in zip(panel.lines, colours):
         axes.plot(step, value, color=colour, lw=1.5, marker="o", ms=2 if step.size > 1 else 4)
@@ -127,10 +130,10 @@ def _signed_logarithmic(axes: Axes, values: np.ndarray) -> None:
         axes.axhline(0, color=SOFT, lw=0.9)
 
 
-def _ends(panel: Panel, sides: Sequence[int], colours: Sequence[str]) -> list[tuple[float, str, str]]:
+def _ends(panel: Panel, labels: Sequence[str], colours: Sequence[str]) -> list[tuple[float, str, str]]:
     """Last value, label and colour of every line."""
     return [
-        (float(value[-1]), f"{side}×{side}", colour)
-        for (_, value), side, colour in zip(panel.lines, sides, colours)
+        (float(value[-1]), label, colour)
+        for (_, value), label, colour in zip(panel.lines, labels, colours)
         if value.size
     ]

@@ -304,5 +304,10 @@ def _records(path: Path, problems: list[str]) -> list[dict[str, Any]]:
 
 def _is_typed(record: dict[str, Any]) -> bool:
     """Whether the values of a line of metrics.jsonl are of the types that the report counts on."""
-    kinds = {str: ("kind", "stage", "trains"), int: ("epoch", "step", "batch"), dict: ("losses", "ap"), list: ("maps",)}
+    kinds = {
+        str: ("kind", "stage", "trains"),
+        int: ("epoch", "step", "batch"),
+        dict: ("losses", "ap"),
+        list: ("maps", "places"),
+    }
     return all(isinstance(record.get(key, kind()), kind) for kind, keys in kinds.items() for key in keys)

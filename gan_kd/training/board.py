@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from gan_kd.errors import RunError
 
 #: Of a record, what is its place and no measurement.
-POSITION = ("kind", "stage", "trains", "epoch", "batch", "step", "maps")
+POSITION = ("kind", "stage", "trains", "epoch", "batch", "step", "maps", "places")
 
 
 class Picture(NamedTuple):
@@ -96,12 +96,15 @@ class Board:
 def scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """(tag, value) of what a record measured, where it is finite: `lr`, `losses/conf`, `ap/cat`, `critic_gap/1_16x16`.
 
-    A list holds one number a map: the tags count the maps from 1 and give their sides.
+    A list holds one number a map: the tags count the maps from 1 and give their sides, and their places where these
+    differ, as in `critic_gap/4_neck_16x16`.
     """
+    sides = [f"{side}x{side}" for side in record.get("maps", ())]
+    maps = [f"{k}_{'_'.join(words)}" for k, words in enumerate(zip(*filter(None, (record.get("places"), sides))), 1)]
     for name, value in record.items():
         if name in POSITION:
             continue
         if isinstance(value, list):
-            value = {f"{k}_{side}x{side}": v for k, (side, v) in enumerate(zip(record["maps"], value), 1)}
+            value = dict(zip(maps, value))
         named = {f"{name}/{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
         yield from ((tag, float(v)) for tag, v in named.items() if v is not None and math.isfinite(v))

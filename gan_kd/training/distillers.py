@@ -15,7 +15,7 @@ from gan_kd.distill.cwd import ChannelWise
 from gan_kd.distill.feature_imitation import FeatureImitation
 from gan_kd.distill.fine_grained import FineGrained
 from gan_kd.distill.gan import GanDistiller
-from gan_kd.distill.information_map import InformationMap
+from gan_kd.distill.information_map import InformationMap, ObjectnessMap
 from gan_kd.distill.localization import LocalizationDistillation
 from gan_kd.distill.outputs import OutputImitation
 from gan_kd.distill.region_imitation import RegionImitation
@@ -41,6 +41,8 @@ METHODS: dict[str, type[Distiller]] = {
 
 def method(recipe: Recipe, name: str) -> type[Distiller]:
     """The class of a distiller that a recipe names; UsageError as `custom.load`."""
+    if name == "information_map" and recipe.distill.information_map.weighting == "objectness":
+        return ObjectnessMap
     found: type[Distiller] = METHODS[name] if name in METHODS else custom.load(recipe, name)
     return found
 
@@ -111,7 +113,7 @@ def build_distillers(
         )
         seed_everything(recipe.train.seed)
         if name in METHODS:
-            made = METHODS[name](getattr(recipe.distill, name), compared)  # type: ignore[call-arg]
+            made = method(recipe, name)(getattr(recipe.distill, name), compared)  # type: ignore[call-arg]
         else:
             made = custom.build(recipe, name, compared)
         made.places = places(recipe, name)

@@ -25,7 +25,7 @@ from gan_kd.evaluation.evaluate import SPEED_BATCH
 from gan_kd.gluon.footprint import FLOAT, count
 from gan_kd.recipe import Optimizer, Recipe, Stage
 from gan_kd.system.memory import free_memory
-from gan_kd.training.distillers import compared_places
+from gan_kd.training.distillers import compared_places, method
 
 GB = 10**9
 _LIBRARIES = 400e6  # of a process with MXNet, GluonCV, OpenCV, what the heap does not give back, and the report
@@ -39,8 +39,7 @@ _MAPS = {
     "outputs": 0, "localization": 0, "region_imitation": 5, "bounded_regression": 0,
 }  # fmt: skip
 _MAPS_OF_OTHERS = 8
-# Likewise arrays of the predictions' size, of the distillers that compare outputs.
-_COMPARE_OUTPUTS = {"outputs", "localization", "region_imitation", "bounded_regression"}
+# Likewise arrays of the predictions' size, where a distiller needs them.
 _OF_OUTPUTS = 8
 
 Bytes = dict[str, float]
@@ -178,7 +177,7 @@ class _Stage:
             return
         held = sum(_MAPS.get(name, _MAPS_OF_OTHERS) for name in stage.distillers)
         self.training += teacher.teaching() + held * FLOAT * cells
-        if _COMPARE_OUTPUTS & {*stage.distillers}:
+        if any("outputs" in method(self.recipe, name).needs for name in stage.distillers):
             # The teacher's head, and the copies of the predictions that softmax and the distances make.
             self.training += teacher.predicting() + _OF_OUTPUTS * FLOAT * teacher.cost.outputs
         if "fine_grained" in stage.distillers:

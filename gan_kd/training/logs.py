@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,12 @@ def in_words(means: dict[str, float]) -> str:
     return ", ".join(f"{LOG_NAMES.get(name, name)}={value:.3f}" for name, value in means.items())
 
 
-def map_words(found: dict[str, list[float]]) -> str:
-    """Lists of one number a map, three digits each."""
-    return ", ".join(f"{name}={' '.join(f'{value:.3g}' for value in values)}" for name, values in found.items())
+def map_words(found: dict[str, list[float]], places: Sequence[str] = ()) -> str:
+    """Lists of one number a map, three digits each; where the maps stand first, if it is told."""
+    where = [f"places={' '.join(places)}"] if places else []
+    return ", ".join(
+        where + [f"{name}={' '.join(f'{value:.3g}' for value in values)}" for name, values in found.items()]
+    )
 
 
 def train_record(means: dict[str, float], **position: Any) -> dict[str, Any]:

@@ -64,8 +64,13 @@ class Networks:
 
     def pairs_at(self, places: Container[str]) -> list[int]:
         """Which of `pairs` stand at one of these places."""
+        return [k for k, place in enumerate(self.places) if place in places]
+
+    @property
+    def places(self) -> list[str]:
+        """Where each of `pairs` stands."""
         levels = self.teacher.levels if self.teacher is not None else []
-        return [k for k, (_, index) in enumerate(self.pairs) if levels[index].place in places]
+        return [levels[index].place for _, index in self.pairs]
 
     def trained(self) -> dict[str, dict[str, gluon.Parameter]]:
         """The parameters of what a stage trains, by the name of the part in checkpoints."""
@@ -148,15 +153,23 @@ def assemble(recipe: Recipe, classes: Sequence[str]) -> dict[str, Parts]:
 
 
 def require_fitting_head(recipe: Recipe, shapes: Mapping[str, Parts], compared: str | None = None) -> None:
-    """UsageError, before any training, where student and teacher need the same maps and anchors and have others.
+    """UsageError, before any training, where student and teacher need the same maps or anchors and have others.
 
     compared: a distiller of the recipe that compares predictions. Through another head's anchors the student would
     learn from other targets than its baseline does, and predictions could not be compared one by one.
     """
-    taken = recipe.distill.head != "own" and recipe.trains("control", "distilled")
-    if not taken and compared is None:
+    taught = recipe.trains("control", "distilled")
+    taken, neck = (taught and part != "own" for part in (recipe.distill.head, recipe.distill.neck))
+    if not (taken or neck) and compared is None:
         return
     student, teacher = (shapes[network] for network in ("student", "teacher"))
+    channels = [network.extractor.channels for network in (student, teacher)]
+    if neck and channels[0] != channels[1]:
+        own, others = (", ".join(map(str, each)) for each in channels)
+        raise UsageError(
+            f"distill.neck inherit needs maps of equal channels, but the student's have {own} and the teacher's "
+            f"{others}: set distill.neck: own"
+        )
     if taken:
         require_equal_sizes(student.extractor, teacher.extractor)
     if family(recipe.detector).comparable(student, teacher):
@@ -207,7 +220,8 @@ def build_student(
     adapters and a trainable copy of the teacher's head (paper, section 3: the head is "trained further") with its
     anchors; with untrained the same, its weights drawn last; with own, their own head. Maps that are compared without
     having the teacher's channels so get adapters that serve the distillers alone. A run refuses a teacher's head of
-    other anchors than the baseline's (ResNet50 on COCO). places: of the maps that distillers compare.
+    other anchors than the baseline's (ResNet50 on COCO). With distill.neck inherit their neck starts from the teacher's
+    values. places: of the maps that distillers compare.
     """
     seed_everything(recipe.train.seed)
     of = family(recipe.detector)
@@ -216,6 +230,8 @@ def build_student(
         return Networks(of.join(parts, None, recipe.eval), of.detection_loss(recipe))
     extractor, source, adapters = parts.extractor, teacher.extractor, None
     channels = extractor.channels
+    if recipe.distill.neck == "inherit":
+        of.lend_neck(teacher.parts(), parts)
     if recipe.distill.head != "own":
         require_equal_sizes(extractor, source)
         taken = extractor.to_head
@@ -241,11 +257,12 @@ def _adapters(recipe: Recipe, own: Sequence[int], others: Sequence[int]) -> Adap
 def head_in_words(recipe: Recipe, network: str, student: Detector, teacher: Detector) -> str:
     """Which head a taught student has and why, for the log."""
     whose = f"head of the student, {network_in_words(network, recipe.distill.head)}:"
+    neck = "; neck: inherited, the teacher's weights" if recipe.distill.neck == "inherit" else ""
     if recipe.distill.head == "inherit":
-        return f"{whose} inherited, the teacher's weights and anchors"
+        return f"{whose} inherited, the teacher's weights and anchors{neck}"
     if recipe.distill.head == "untrained":
-        return f"{whose} untrained, the teacher's layers and anchors with weights drawn at random"
+        return f"{whose} untrained, the teacher's layers and anchors with weights drawn at random{neck}"
     own, other = (net.parts() for net in (student, teacher))
     alike = family(recipe.detector).comparable(own, other)
     why = "distill.head is own" if alike else "the teacher's is for other maps or anchors"
-    return f"{whose} its own, {why}"
+    return f"{whose} its own, {why}{neck}"

@@ -194,8 +194,10 @@ class StageTrainer:
     def _diagnose(self, batch: TrainBatch) -> None:
         """Once an epoch, on its last batch: how the distillers stand, map by map."""
         position, found = self._position(), self.step.diagnose(batch)
-        log.info("[Epoch %d] Diagnosis: %s", position["epoch"], map_words(found))
-        self.metrics.write({"kind": "diagnosis", **position, **found})
+        places = self.step.networks.places
+        several = {"places": places} if len(set(places)) > 1 else {}
+        log.info("[Epoch %d] Diagnosis: %s", position["epoch"], map_words(found, **several))
+        self.metrics.write({"kind": "diagnosis", **position, **several, **found})
         if position["epoch"] > 0:  # a critic that warms up is meant to be ahead
             for text in (text for distiller in self.step.distillers for text in distiller.warnings(found)):
                 if text.split("(")[0] not in self._warned:  # the numbers in brackets change, once is enough

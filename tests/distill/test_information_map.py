@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from mxnet import autograd, nd
 
+from gan_kd.detectors.yolo3.network import Predictions
 from gan_kd.distill.base import Compared, Seen
-from gan_kd.distill.information_map import InformationMap, information, relative_error
+from gan_kd.distill.information_map import InformationMap, ObjectnessMap, information, relative_error
 from gan_kd.recipe import InformationMap as Config
 
 
@@ -91,3 +92,29 @@ def test_loss_is_a_share_of_the_mean_over_maps_and_samples(weighting):
     found = distiller.losses(seen, 12)["information_map"]
     assert found.shape == (1,)
     np.testing.assert_allclose(found.asscalar(), 3.0 * np.mean(errors) * 3 / 12, rtol=1e-5)
+
+
+def test_objectness_is_what_the_head_is_surest_of_in_a_cell():
+    """Inputs of 64 px: maps of 2, 4 and 8 cells a side, three anchors in each cell, the coarsest map first."""
+    n, sides, classes = 2, (2, 4, 8), 3
+    objectness, probabilities = (drawn(n, 3 * 84, width, seed=width) for width in (1, classes))
+    others = [nd.zeros((n, 3 * 84, width)) for width in (4, 2, 2)]
+    outputs = Predictions(others[0], nd.array(objectness), *others[1:], nd.array(probabilities))
+    maps = [drawn(n, 5, side, side, seed=side) for side in sides]
+    students = [drawn(n, 5, side, side, seed=side + 1) for side in sides]
+    expected, first = [], 0
+    for t, s, side in zip(maps, students, sides):
+        certain = np.empty((n, side * side))
+        for image in range(n):
+            for cell in range(side * side):
+                rows = slice(first + 3 * cell, first + 3 * cell + 3)
+                p, q = (1 / (1 + np.exp(-x[image, rows].astype(float))) for x in (objectness, probabilities))
+                certain[image, cell] = (p * q).max()
+        w = certain / certain.mean(axis=1, keepdims=True)
+        d = ((s - t).astype(float) ** 2).mean(axis=1).reshape(n, -1)
+        expected.append((w * d).mean(axis=1) / (t.astype(float) ** 2).mean(axis=(1, 2, 3)))
+        first += 3 * side * side
+    order = (2, 0, 1)  # maps come in the order of the extractor
+    seen = Seen([nd.array(maps[k]) for k in order], [nd.array(students[k]) for k in order], (outputs, outputs))
+    found = ObjectnessMap(Config(weighting="objectness"), Compared([], ())).losses(seen, n)["information_map"]
+    np.testing.assert_allclose(found.asscalar(), np.mean(expected), rtol=1e-5)

@@ -6,6 +6,7 @@ import pytest
 from mxnet import autograd
 
 from gan_kd.detectors.ssd.head import Outputs
+from gan_kd.detectors.yolo3.network import Predictions
 from gan_kd.distill.base import Seen
 from gan_kd.distill.outputs import OutputImitation
 from gan_kd.recipe import OutputImitation as Config
@@ -56,6 +57,38 @@ def test_devices_share_one_count_of_objects():
     found = OutputImitation(Config(), compared([], [])).shares(devices, 4)
     for parts, whole in zip(found.values(), by_definition(teacher, student)):
         assert sum(part.asscalar() for part in parts) == pytest.approx(whole, rel=1e-4)
+
+
+def predictions(seed, size=2):
+    rng = np.random.default_rng(seed)
+    widths = (4, 1, 2, 2, CLASSES)
+    return Predictions(*(mx.nd.array(2 * rng.standard_normal((size, ANCHORS, width))) for width in widths))
+
+
+def independent_by_definition(teacher, student, weight=1.0, boxes=1.0, temperature=1.0):
+    def divergence(real, fake):
+        p, q = (1 / (1 + np.exp(-logits / temperature)) for logits in (real, fake))
+        return p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+
+    t, s = (Predictions(*(array.asnumpy().astype("float64") for array in one)) for one in (teacher, student))
+    some = 1 / (1 + np.exp(-t.objectness))
+    count = max(some.sum(), 1)
+    found = divergence(t.objectness, s.objectness).sum() + (some * divergence(t.classes, s.classes)).sum()
+    places = 1 / (1 + np.exp(-s.centres)) - 1 / (1 + np.exp(-t.centres))
+    apart = np.abs(np.concatenate([places, s.scales - t.scales], axis=2))
+    smooth = np.where(apart < 1, 0.5 * apart**2, apart - 0.5)
+    return weight * temperature**2 * found / count, weight * boxes * (some * smooth).sum() / count
+
+
+@pytest.mark.parametrize("config", [{}, {"weight": 0.5, "boxes": 2.0, "temperature": 3.0}])
+def test_losses_of_yolov3_are_those_of_the_equations(config):
+    teacher, student = predictions(0), predictions(1)
+    found = OutputImitation(Config(**config), compared([], [])).shares([Seen([], [], (teacher, student))], 2)
+    assert [loss.asscalar() for (loss,) in found.values()] == pytest.approx(
+        independent_by_definition(teacher, student, **config), rel=1e-4
+    )
+    same = OutputImitation(Config(**config), compared([], [])).shares([Seen([], [], (teacher, teacher))], 2)
+    assert [loss.asscalar() for (loss,) in same.values()] == pytest.approx([0, 0], abs=1e-5)
 
 
 def test_an_image_without_objects_is_finite():

@@ -54,6 +54,13 @@ def test_a_panel_a_measurement_and_a_line_a_map(panels: Callable[..., dict[str, 
     assert sorted(labels) == ["16×16", "1×1", "2×2", "8×8"]
 
 
+def test_maps_of_several_places_are_told_apart(panels: Callable[..., dict[str, Axes]]) -> None:
+    places = ["backbone", "backbone", "neck", "neck"]
+    gap = panels(lambda record: {**record, "places": places})["critic gap, D(student) − D(teacher)"]
+    labels = [text.get_text() for text in gap.texts if "×" in text.get_text()]
+    assert sorted(labels) == ["backbone 16×16", "backbone 8×8", "neck 1×1", "neck 2×2"]
+
+
 def test_a_gap_that_changes_sign_is_drawn(panels: Callable[..., dict[str, Axes]]) -> None:
     gap = panels(lambda record: {**record, "critic_gap": [-0.5, 0.02, 20.0, float("nan")]})[
         "critic gap, D(student) − D(teacher)"

@@ -68,6 +68,8 @@ def expected(records):
 def test_tags_and_values_of_every_kind_of_record():
     assert dict(scalars(TRAIN)) == {"lr": 1e-3, "losses/conf": 1.5, "losses/critic": -0.25, "critic_real": 0.1}
     assert dict(scalars(DIAGNOSIS)) == {"critic_gap/1_16x16": 0.1, "critic_gap/2_8x8": 70.0}
+    several = {**DIAGNOSIS, "places": ["backbone", "neck"]}
+    assert dict(scalars(several)) == {"critic_gap/1_backbone_16x16": 0.1, "critic_gap/2_neck_8x8": 70.0}
     assert dict(scalars(EVAL)) == {"map": 61.5, "ap/cat": 71.0}  # a class without ground truth has no AP
 
 

@@ -21,7 +21,7 @@ from gan_kd.detectors.yolo3.transform import YOLO3TrainTransform
 from gan_kd.gluon.initial import initialise
 from gan_kd.recipe import Eval, Recipe, Teacher
 
-FORMS = ("mxnet",)
+FORMS = ("mxnet", "onnx", "int8")
 _SMALLEST_BACKBONE = "mobilenet0.25"  # under a head that is built by itself
 _OBJECTS = 20  # of an image, to count with
 
@@ -70,7 +70,7 @@ def head_for(levels: Sequence[Level] | None, about: Mapping[str, Any]) -> tuple[
 
 
 def lend(head: YOLO3Head, trained: bool) -> YOLO3Head:
-    """Its last 3x3 convolutions and predictors; the neck stays the student's."""
+    """Its last 3x3 convolutions and predictors."""
     other = _head(head.classes, head.filters)
     other.collect_params().reset_ctx(head.contexts)
     if trained:
@@ -78,6 +78,14 @@ def lend(head: YOLO3Head, trained: bool) -> YOLO3Head:
         for name, parameter in other._collect_params_with_prefix().items():
             parameter.set_data(given[name].data(given[name].list_ctx()[0]))
     return other
+
+
+def lend_neck(teacher: Parts, student: Parts) -> None:
+    """Values of all that lies between backbone and head."""
+    given = teacher.extractor._collect_params_with_prefix()
+    for name, parameter in student.extractor._collect_params_with_prefix().items():
+        if not name.startswith("stages."):
+            parameter.set_data(given[name].data(given[name].list_ctx()[0]))
 
 
 def comparable(student: Parts, teacher: Parts) -> bool:
@@ -98,7 +106,7 @@ def train_transform(recipe: Recipe, parts: Parts) -> YOLO3TrainTransform:
 
 def detection_loss(recipe: Recipe) -> YOLO3DetectionLoss:
     """Objectness, centre, scale and class."""
-    return YOLO3DetectionLoss(recipe.yolo3.label_smoothing)
+    return YOLO3DetectionLoss(recipe.yolo3.label_smoothing, recipe.train.sync_bn)
 
 
 def anchors(parts: Parts, levels: Sequence[int]) -> YOLO3Anchors:

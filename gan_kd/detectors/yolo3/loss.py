@@ -13,10 +13,11 @@ from mxnet.ndarray import NDArray
 
 from gan_kd.data.batch import TrainBatch
 from gan_kd.detectors.base import Detected, Maps
-from gan_kd.detectors.yolo3.network import YOLO3Head
+from gan_kd.detectors.yolo3.network import Predictions, YOLO3Head
 from gan_kd.detectors.yolo3.targets import ROW
 from gan_kd.distributed.cluster import here
-from gan_kd.gluon.contexts import split
+from gan_kd.gluon.contexts import full, split
+from gan_kd.gluon.sync_bn import OnDevices, on_devices
 
 #: Losses by name in the order of `YOLO3Loss`, as GluonCV's script logs them.
 LOSSES = ("obj", "center", "scale", "cls")
@@ -50,11 +51,16 @@ class YOLO3Loss(HybridBlock):
 
 
 class YOLO3DetectionLoss:
-    """The four losses as the engine wants them: on every device, over the images of the whole batch."""
+    """The four losses as the engine wants them: on every device, over the images of the whole batch.
 
-    def __init__(self, label_smoothing: bool = False) -> None:
-        self.label_smoothing = label_smoothing
-        self._loss: YOLO3Loss | None = None  # the classes are the head's
+    sync_bn: the head's BatchNorm takes its statistics over all devices together.
+    """
+
+    def __init__(self, label_smoothing: bool = False, sync_bn: bool = False) -> None:
+        self.label_smoothing, self.sync_bn = label_smoothing, sync_bn
+        self._head: YOLO3Head | None = None  # whose these are
+        self._loss: YOLO3Loss
+        self._predict: OnDevices
 
     def prepare(self, batch: TrainBatch, contexts: Sequence[mx.Context]) -> list[tuple[NDArray, NDArray, NDArray]]:
         """Corners of the objects (n, M, 4), rows of `YOLO3Targets` (n, M, 8), and 1 / images, of each device."""
@@ -66,10 +72,11 @@ class YOLO3DetectionLoss:
         self, head: YOLO3Head, maps: Sequence[Maps], prepared: Sequence[tuple[NDArray, NDArray, NDArray]]
     ) -> Detected:
         """`obj`, `center`, `scale` and `cls`."""
-        if self._loss is None:
-            self._loss = YOLO3Loss(len(head.classes), self.label_smoothing)
+        if self._head is not head:
+            self._head, self._loss = head, YOLO3Loss(len(head.classes), self.label_smoothing)
             self._loss.hybridize(static_alloc=True)
-        outputs = [head.outputs(part) for part in maps]
+            self._predict = on_devices(head, len(maps[0]), self.sync_bn)
+        outputs = [Predictions(*map(full, found)) for found in self._predict(maps)]
         losses = []
         for found, (truth, rows, share) in zip(outputs, prepared):
             with autograd.pause():

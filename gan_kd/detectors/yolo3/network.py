@@ -7,11 +7,12 @@ its parameters and their names in a file.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mxnet as mx
+import numpy as np
 from gluoncv.model_zoo.yolo.yolo3 import YOLOV3, _upsample
-from mxnet import autograd
+from mxnet import autograd, nd
 from mxnet.gluon import HybridBlock, nn
 from mxnet.ndarray import NDArray
 
@@ -19,7 +20,7 @@ from gan_kd.data.sizes import Square
 from gan_kd.detectors.adapters import Adapters
 from gan_kd.detectors.base import Decoder, Detector, Extractor, Head, Level, Maps, Parts
 from gan_kd.detectors.suppression import Suppression
-from gan_kd.detectors.yolo3.anchors import anchor_count
+from gan_kd.detectors.yolo3.anchors import ANCHORS, STRIDES, anchor_boxes, anchor_count
 from gan_kd.gluon.contexts import full
 
 _EXAMPLE = 64  # px of an input whose maps tell the shapes
@@ -33,6 +34,14 @@ class Predictions(NamedTuple):
     centres: NDArray  # (n, A, 2) logits of the place in the cell, x and y
     scales: NDArray  # (n, A, 2) log of width and height, by the anchor's
     classes: NDArray  # (n, A, classes) logits
+
+    def certainty(self, cells: int) -> NDArray:
+        """The greatest objectness x class probability in each cell of the map of so many cells, (n, cells)."""
+        each, coarsest = ANCHORS.shape[1], self.boxes.shape[1] // anchor_count(STRIDES[-1])
+        first = cells - coarsest  # anchors of coarser maps: three a cell, and each map has a quarter of the next
+        rows = slice(first, first + each * cells)
+        found = nd.sigmoid(self.objectness[:, rows, 0]) * nd.sigmoid(nd.max(self.classes[:, rows], axis=2))
+        return nd.max(found.reshape((0, -1, each)), axis=2)
 
 
 class YOLO3Extractor(Extractor):
@@ -102,12 +111,61 @@ class YOLO3Head(Head):
             parts.append((boxes, *rows))
         return [F.concat(*part, dim=1) for part in zip(*parts)]
 
+    def to_onnx(self) -> HybridBlock:
+        """Its convolutions alone."""
+        return _Convolutions(self)
+
+
+class _Convolutions(HybridBlock):
+    """Fused maps of stride 8, 16, 32 -> what is predicted in every cell, (n, 3 (5 + classes), h, w), stride 32 first.
+
+    MXNet's converter knows all of it; how GluonCV's block sorts these into anchors it does not.
+    """
+
+    def __init__(self, head: YOLO3Head) -> None:
+        super().__init__()
+        self.yolo_blocks = head.yolo_blocks
+        self.yolo_outputs = head.yolo_outputs
+
+    def hybrid_forward(self, F, *maps):  # type: ignore[no-untyped-def]
+        blocks = zip(self.yolo_blocks, self.yolo_outputs, reversed(maps))
+        return [output.prediction(block.tip(x)) for block, output, x in blocks]
+
 
 class YOLO3Candidates(HybridBlock):
-    """`Predictions` -> scores (n, A, classes), objectness x class, and boxes (n, A, 4), corners in input px."""
+    """`Predictions` -> scores (n, A, classes), objectness x class, and boxes (n, A, 4), corners in input px.
+
+    size: side of the square input, px, which the form in ONNX is for.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
 
     def hybrid_forward(self, F, boxes, objectness, centres, scales, classes):  # type: ignore[no-untyped-def]
         return F.broadcast_mul(F.sigmoid(classes), F.sigmoid(objectness)), F.identity(boxes)
+
+    def to_onnx(self, nodes: Any) -> tuple[str, str]:
+        """The same as ONNX nodes behind the head's convolutions, as `gan_kd.export.onnx.Nodes` adds them."""
+        sides, each = [self.size // stride for stride in reversed(STRIDES)], ANCHORS.shape[1]
+        maps = []
+        for found, side in zip(nodes.found, sides):
+            apart = nodes.add("Reshape", found, nodes.constant([0, each, -1, side**2]))
+            rows = nodes.add("Transpose", apart, perm=(0, 3, 1, 2))
+            maps.append(nodes.add("Reshape", rows, nodes.constant([0, each * side**2, -1])))
+        rows = nodes.add("Concat", *maps, axis=1)
+        anchors = [anchor_boxes(self.size // side, side, side).reshape(-1, 4) for side in sides]
+        corners = np.concatenate(anchors)[None]
+        strides = np.repeat([self.size // side for side in sides], [len(each) for each in anchors])[None, :, None]
+        cell = (corners[..., :2] + corners[..., 2:] - strides) / 2
+        place = nodes.add("Mul", nodes.add("Sigmoid", nodes.slice(rows, 0, 2)), nodes.constant(strides, np.float32))
+        centre = nodes.add("Add", place, nodes.constant(cell, np.float32))
+        growth = nodes.add("Exp", nodes.slice(rows, 2, 4))
+        half = nodes.add("Mul", growth, nodes.constant((corners[..., 2:] - corners[..., :2]) / 2, np.float32))
+        boxes = nodes.add("Concat", nodes.add("Sub", centre, half), nodes.add("Add", centre, half), axis=2)
+        probabilities = nodes.add("Sigmoid", nodes.slice(rows, 4, np.iinfo(np.int64).max))
+        objectness, classes = (nodes.slice(probabilities, *ends) for ends in ((0, 1), (1, np.iinfo(np.int64).max)))
+        return nodes.add("Mul", classes, objectness), boxes
 
 
 class _Part(HybridBlock):
@@ -131,4 +189,4 @@ def join(
     assert isinstance(parts.sizes, Square)
     count = anchor_count(parts.sizes.side)
     suppression = Suppression(count, len(parts.head.classes), nms, nms_topk, post_nms)
-    return Detector(parts, adapters, Decoder(YOLO3Candidates(), suppression))
+    return Detector(parts, adapters, Decoder(YOLO3Candidates(parts.sizes.side), suppression))

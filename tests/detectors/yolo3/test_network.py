@@ -78,7 +78,7 @@ def test_predictions_are_gluoncvs_detections_before_suppression(network):
     x = mx.nd.random.normal(shape=(2, 3, SIZE, SIZE))
     ids, expected, corners = (y.asnumpy() for y in net(x))
     extractor, head = split(net)
-    scores, boxes = (y.asnumpy() for y in YOLO3Candidates()(*head(*extractor(x)[3:])))
+    scores, boxes = (y.asnumpy() for y in YOLO3Candidates(SIZE)(*head(*extractor(x)[3:])))
     first = 0
     for cells in (4, 16, 64):  # GluonCV's order: map, class, anchor
         rows = slice(3 * first, 3 * (first + 3 * cells))

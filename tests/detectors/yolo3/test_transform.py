@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,6 +72,25 @@ def test_mixtures_end_before_training_does() -> None:
     rows = np.concatenate([rows.reshape(-1, 8) for k in range(20) for *_, rows in batches(transform, 0, k)])
     drawn = rows[rows[:, 0] >= 0, 6]
     assert abs(drawn.mean() - 0.5) < 0.04 and abs(drawn.var() - 1 / 16) < 0.02  # 1 / (4 (2 x 1.5 + 1))
+
+
+class Classes:
+    """Marks which classes an image has."""
+
+    def arrays(self, height: int, width: int) -> list[tuple[tuple[int, ...], type]]:
+        return [((24,), np.float32)]
+
+    def write(self, objects: np.ndarray, height: int, width: int, arrays: Sequence[np.ndarray]) -> None:
+        arrays[0][:] = np.bincount(objects[:, 4].astype(int), minlength=24) > 0
+
+
+def test_distillers_see_the_objects_of_both_images_of_a_mixture() -> None:
+    transform = YOLO3TrainTransform([64], mixup_epochs=1, augment="flip")
+    with Loader(Photos(), transform, 4, 0, 3, train=True, regions=[Classes()]) as loader:
+        for batch in loader.epoch(0):
+            for objects, marked in zip(batch.truth, batch.regions[0][0]):
+                kinds = {int(kind) for kind in objects[:, 4] if kind >= 0}
+                assert set(np.flatnonzero(marked)) == kinds and len({kind % 12 for kind in kinds}) == 2
 
 
 def test_a_batch_follows_from_its_place_alone() -> None:
