@@ -30,13 +30,16 @@ class Graph(NamedTuple):
 
 
 class Predictions(HybridBlock):
-    """Image (N,3,S,S) float32 -> the head's predictions: the detector without its decoder."""
+    """Image (N,3,S,S) float32 -> the head's predictions: the detector without its decoder.
 
-    def __init__(self, detector: Detector) -> None:
+    head: to stand for the detector's.
+    """
+
+    def __init__(self, detector: Detector, head: HybridBlock | None = None) -> None:
         super().__init__()
         self.extractor = detector.extractor
         self.adapters = detector.adapters
-        self.head = detector.head
+        self.head = detector.head if head is None else head
 
     def hybrid_forward(self, F, x):  # type: ignore[no-untyped-def]
         maps = self.extractor(x)

@@ -16,6 +16,8 @@ import mxnet as mx
 import numpy as np
 import onnx
 import onnxruntime
+from mxnet.onnx.mx2onnx._export_onnx import MXNetGraph
+from mxnet.onnx.mx2onnx._op_translations._op_translations_opset12 import create_tensor, get_inputs
 from onnx import TensorProto, helper, numpy_helper
 
 from gan_kd.compat import threads
@@ -70,7 +72,7 @@ def run(net: onnxruntime.InferenceSession, images: np.ndarray) -> list[np.ndarra
 
 def _predictions(detector: Detector) -> onnx.GraphProto:
     """Image -> the head's predictions, as MXNet converts it."""
-    symbol, weights, states = trace(Predictions(detector))
+    symbol, weights, states = trace(Predictions(detector, detector.head.to_onnx()))
     symbol = _with_distinct_names(symbol)
     size = detector.sizes.typical
     with tempfile.TemporaryDirectory() as folder:
@@ -85,6 +87,17 @@ def _predictions(detector: Detector) -> onnx.GraphProto:
     del graph.input[:]
     graph.input.append(image)
     return graph
+
+
+@MXNetGraph.register("repeat", opset_version=OPSET)
+def _enlarged(node: Any, **kwargs: Any) -> list[onnx.NodeProto]:
+    """Maps (N,C,h,w) with every row or column so many times; MXNet's converter has no such operator."""
+    name, (maps,), attributes = get_inputs(node, kwargs)
+    scales = [1.0] * 4
+    scales[int(attributes["axis"])] = float(attributes["repeats"])
+    create_tensor(scales, f"{name}_scales", kwargs["initializer"], dtype="float32")
+    nearest = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+    return [helper.make_node("Resize", [maps, "", f"{name}_scales"], [name], name, **nearest)]
 
 
 def _with_distinct_names(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
@@ -117,7 +130,8 @@ class Nodes:
     def add_more(self, count: int, operator: str, *inputs: str, **attributes: Any) -> list[str]:
         """A node with several outputs; their names."""
         names = [f"decoder_{len(self.graph.node)}_{k}" for k in range(count)]
-        self.graph.node.append(helper.make_node(operator, inputs, names, **attributes))
+        # With a name: ONNX Runtime calls what it makes of several nodes by theirs, and wants no two of one name.
+        self.graph.node.append(helper.make_node(operator, inputs, names, names[0], **attributes))
         return names
 
     def constant(self, value: Any, kind: type = np.int64) -> str:
