@@ -104,7 +104,7 @@ def as_train(words: list[str]) -> list[str]:
     row, rest = (words[1], words[2:]) if words[1:] and words[1][0] != "-" else ("mobilenet1.0-resnet50_v1", words[1:])
     if "--demo" in rest:
         return ["--recipe", "demo", *(word for word in rest if word != "--demo")]
-    return ["--recipe", row if row.startswith("faster_rcnn/") else f"{dataset}/{row}", *rest]
+    return ["--recipe", row if row.startswith(("faster_rcnn/", "yolo3/")) else f"{dataset}/{row}", *rest]
 
 
 def parse(name: str, words: list[str], parsed: list[argparse.Namespace]) -> None:

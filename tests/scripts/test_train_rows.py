@@ -36,10 +36,12 @@ def start(copy, script, *arguments):
         ("train_voc.sh", ["resnet18_v1"], "voc/resnet18_v1", []),
         ("train_voc.sh", ["teacher-vgg16_atrous", "--gpus", "0,1"], "voc/teacher-vgg16_atrous", ["--gpus", "0,1"]),
         ("train_voc.sh", ["faster_rcnn/resnet50_v1b", "--seed", "1"], "faster_rcnn/resnet50_v1b", ["--seed", "1"]),
+        ("train_voc.sh", ["yolo3/voc-mobilenet1.0"], "yolo3/voc-mobilenet1.0", []),
         ("train_voc.sh", ["--demo", "--seed", "1"], "demo", ["--seed", "1"]),
         ("train_voc.sh", ["--set", "data.root=a b"], "voc/mobilenet1.0-resnet50_v1", ["--set", "data.root=a b"]),
         ("train_coco.sh", [], "coco/mobilenet1.0-resnet50_v1", []),
         ("train_coco.sh", ["mobilenet0.75", "--resume"], "coco/mobilenet0.75", ["--resume"]),
+        ("train_coco.sh", ["yolo3/coco-mobilenet1.0", "-q"], "yolo3/coco-mobilenet1.0", ["-q"]),
         ("train_coco.sh", ["--gpus", "0"], "coco/mobilenet1.0-resnet50_v1", ["--gpus", "0"]),
     ],
 )
@@ -54,6 +56,8 @@ def test_a_row_is_its_recipe_and_options_pass_through(copy, script, arguments, r
     [
         ("train_voc.sh", ["resnet19"], "there is no row resnet19; there are mobilenet1.0, mobilenet1.0-resnet101_v2, "),
         ("train_voc.sh", ["faster_rcnn/resnet18"], "there is no row resnet18; there are fgfi-resnet50_v1b, "),
+        ("train_voc.sh", ["yolo3/coco-mobilenet1.0"], "there is no row coco-mobilenet1.0; there are voc-"),
+        ("train_coco.sh", ["yolo3/demo"], "there is no row demo; there are coco-mobilenet1.0, "),
         ("train_coco.sh", ["resnet18_v1"], "there is no row resnet18_v1; there are mobilenet0.75, "),
         ("train_coco.sh", ["base"], "there is no row base; there are "),
         ("train_voc.sh", [""], "there is no row ; there are "),
