@@ -93,6 +93,23 @@ stages:
   distilled: {trains: distilled, epochs: 1, distillers: [localization, region_imitation, bounded_regression]}
 train: {batch_size: 4, num_workers: 2, log_interval: 2, val_interval: 1}
 """,
+    "yolo3": """
+inherits: yolo3/demo
+description: every stage of YOLOv3, in seconds, to be killed
+data: {size: 64, demo: {train: 16, test: 4}}
+yolo3: {sides: [64, 96], mixup_epochs: 1}
+distill:
+  head: inherit
+  gan: {width: 8, warmup_epochs: 1}
+  fine_grained: {quiet: 1}
+  information_map: {weighting: objectness}
+stages:
+  teacher: {epochs: 1}
+  baseline: {epochs: 1}
+  control: {trains: control, epochs: 1, optimizer: {name: adam, lr: 0.001}}
+  adversarial: {epochs: 1, distillers: [gan, information_map, fine_grained, outputs]}
+train: {batch_size: 4, num_workers: 2, log_interval: 2, val_interval: 1}
+""",
 }
 NAME = "torture"
 SECONDS = 600  # that any one of the runs may take

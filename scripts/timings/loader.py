@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PHOTOS = ROOT.parent / "shared/data/voc12-animals/VOC2012"
 IMAGES = 64
 BATCH = 16
-_DRAWN_SIZE = 336  # px, the long side of PHOTOS'
+DRAWN_SIZE = 336  # px, the long side of PHOTOS'
 
 
 def run(rounds: int) -> list[Result]:
@@ -55,11 +55,11 @@ def _with_two_threads(rounds: int) -> Result:
 
 def measure(rounds: int, sizes: Sequence[int] = (300, 512)) -> list[Result]:
     """loader_ratio_300 and loader_ratio_512: one process each, in turn, on the same files."""
-    with tempfile.TemporaryDirectory() as folder, _one_thread():
+    with tempfile.TemporaryDirectory() as folder, one_thread():
         root, classes = PHOTOS, list(voc.CLASSES)
         if not root.is_dir():
             root, classes = Path(folder) / "drawn", list(demo.CLASSES)
-            demo.draw(root, IMAGES, 0, seed=0, size=_DRAWN_SIZE)
+            demo.draw(root, IMAGES, 0, seed=0, size=DRAWN_SIZE)
         networks = {300: ("vgg16_atrous", 300, 10), 512: ("mobilenet1.0", 512, 6)}
         return [_compare(f"loader_ratio_{size}", root, classes, *networks[size], rounds) for size in sizes]
 
@@ -67,7 +67,8 @@ def measure(rounds: int, sizes: Sequence[int] = (300, 512)) -> list[Result]:
 def _compare(key: str, root: Path, classes: Sequence[str], backbone: str, size: int, aim: float, rounds: int) -> Result:
     extractor, head = split(zoo.build(backbone, size, classes))
     anchors = head.anchors(extractor.sizes)
-    dataset, transform = _dataset(root, classes), SSDTrainTransform(size, anchors)
+    dataset, transform = dataset_of(root, classes), SSDTrainTransform(size, anchors)
+    rival = SSDDefaultTrainTransform(size, size, mx.nd.array(anchors[None]))
     files = [np.fromfile(record.image, np.uint8) for record in dataset.records]
     reductions = [_draw(dataset, transform, 0, index)[0].reduction for index in range(len(dataset))]
     loader = Loader(dataset, transform, BATCH, num_workers=0, seed=0, train=True)
@@ -75,7 +76,7 @@ def _compare(key: str, root: Path, classes: Sequence[str], backbone: str, size: 
     seconds = in_turn(
         {
             "ours": lambda: [None for _ in loader.epoch(next(epochs))],
-            "GluonCV": partial(_read_all, _gluoncv(root, classes, size, anchors)),
+            "GluonCV": partial(read_all, gluoncv(root, classes, rival, Tuple(Stack(), Stack(), Stack()))),
             "decode": lambda: [images.decode(file) for file in files],
             "decode reduced": lambda: [images.decode(*each) for each in zip(files, reductions)],
         },
@@ -88,7 +89,7 @@ def _compare(key: str, root: Path, classes: Sequence[str], backbone: str, size: 
     photos = "VOC2012 photos" if root == PHOTOS else "drawn images"
     return Result(
         key,
-        f"images/s of our loader over GluonCV's, SSD{size} {backbone}, {len(dataset)} {photos} of {_DRAWN_SIZE} px",
+        f"images/s of our loader over GluonCV's, SSD{size} {backbone}, {len(dataset)} {photos} of {DRAWN_SIZE} px",
         ratios(seconds["GluonCV"], seconds["ours"]),
         aim,
         details={
@@ -110,22 +111,22 @@ def _compare(key: str, root: Path, classes: Sequence[str], backbone: str, size: 
     )
 
 
-def _dataset(root: Path, classes: Sequence[str]) -> DetectionDataset:
+def dataset_of(root: Path, classes: Sequence[str]) -> DetectionDataset:
+    """The first images of a folder in VOC's layout."""
     labels, files = Labels(classes, report=False), voc.VOCSplit(root, "train")
     readings = [files.read(item, labels) for item in files.items[:IMAGES]]
     return DetectionDataset(classes, [reading.record for reading in readings if reading.record])
 
 
-def _gluoncv(root: Path, classes: Sequence[str], size: int, anchors: np.ndarray) -> mx.gluon.data.DataLoader:
-    """As in GluonCV's train_ssd.py, in this process."""
+def gluoncv(root: Path, classes: Sequence[str], transform: object, batchify: Tuple) -> mx.gluon.data.DataLoader:
+    """The same images as in GluonCV's training scripts, in this process."""
     names = type("Named", (VOCDetection,), {"CLASSES": tuple(classes)})
-    transform = SSDDefaultTrainTransform(size, size, mx.nd.array(anchors[None]))
     dataset = names(root=str(root.parent), splits=[(root.name, "train")]).take(IMAGES).transform(transform)
-    batchify = Tuple(Stack(), Stack(), Stack())
     return mx.gluon.data.DataLoader(dataset, BATCH, True, batchify_fn=batchify, last_batch="rollover", num_workers=0)
 
 
-def _read_all(loader: mx.gluon.data.DataLoader) -> None:
+def read_all(loader: mx.gluon.data.DataLoader) -> None:
+    """An epoch of it."""
     for batch in loader:
         for array in batch:
             array.wait_to_read()
@@ -161,7 +162,8 @@ def _steps(dataset: DetectionDataset, transform: SSDTrainTransform, epochs: int)
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """OpenCV without threads."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(0)
     try:

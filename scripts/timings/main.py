@@ -21,6 +21,7 @@ BENCHMARKS = {
     "voc_ap": "voc_ap",
     "eval": "evaluation",
     "accuracy": "accuracy",
+    "yolo3": "yolo3",
 }
 #: Measure no ratio: `grow(rounds)` of scripts.timings.growth and `measure()` of scripts.timings.memory give tables.
 GROWTH, MEMORY = "growth", "memory"
