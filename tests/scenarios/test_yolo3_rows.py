@@ -150,8 +150,7 @@ def test_a_row_takes_a_step(name: str, pair: Pair) -> None:
 def test_a_row_is_part_of_one_that_takes_a_step(name: str) -> None:
     recipe = RECIPES[name]
     (stage,) = recipe.stages.values()
-    for whole in map(RECIPES.get, STEPS):
-        assert whole is not None
+    for whole in (RECIPES[row] for row in STEPS):
         (largest,) = whole.stages.values()
         methods = {*stage.distillers} <= {*largest.distillers}
         places = {*(recipe.distill.places or ())} <= {*(whole.distill.places or ())}
