@@ -46,7 +46,7 @@ def step(rounds: int, backbone: str = "mobilenet1.0", size: int = SIZE, batch: i
     """Seconds of our step by those of GluonCV's, which is given its targets: they come from its loader."""
     samples = random_batch(batch, size)
     seconds = in_turn(
-        {"ours": our_step(zoo.build(backbone, CLASSES), size, samples),
+        {"ours": our_step(zoo.build(backbone, CLASSES), samples),
          "GluonCV": script_step(zoo.build(backbone, CLASSES), samples)},
         rounds,
     )  # fmt: skip
@@ -75,8 +75,9 @@ def random_batch(count: int, size: int) -> TrainBatch:
     return TrainBatch(rng.standard_normal((count, 3, size, size), "float32"), truth, (rows,))
 
 
-def our_step(net: YOLOV3, size: int, batch: TrainBatch) -> Callable[[], None]:
+def our_step(net: YOLOV3, batch: TrainBatch) -> Callable[[], None]:
     """The step of a stage without distillers."""
+    size = batch.images.shape[2]
     networks = Networks(join(Parts(*split(net, size), Square(size))), YOLO3DetectionLoss())
     networks.hybridize()
     train = Step(networks, [], Optimisation(networks.parameters(), SGD, Schedule(), [CPU]), [CPU])

@@ -19,7 +19,7 @@ def test_the_rivals_step_moves_weights_as_ours_does() -> None:
         mx.random.seed(0)
         net = zoo.build("mobilenet0.25", CLASSES, [16, 8, 8], objectness=-4.6)
         before = net.yolo_outputs[0].prediction.weight.data().asnumpy()
-        kind(net, 64, batch)() if kind is yolo3.our_step else kind(net, batch)()
+        kind(net, batch)()
         nets.append(net._collect_params_with_prefix())
     for name in ("stages.0.0.weight", "yolo_outputs.0.prediction.weight", "yolo_blocks.1.body.0.0.weight"):
         ours, theirs = (parameters[name].data().asnumpy() for parameters in nets)
