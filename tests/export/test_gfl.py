@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mxnet import nd
 
+from gan_kd.data.sizes import Square
 from gan_kd.detectors.base import Decoder, Detector, Parts
 from gan_kd.detectors.gfl import family
 from gan_kd.detectors.gfl.decode import GFLDecoder
@@ -56,3 +57,19 @@ def test_onnx_files_give_the_detectors_boxes(detector, images, tmp_path, most):
     for ours, theirs, bound in zip((ids, scores, boxes), cut(nd.array(images)), (0, 1e-5, 0.01)):
         np.testing.assert_allclose(ours, theirs.asnumpy(), atol=bound)
     assert (ids >= 0).sum() > 20
+
+
+def test_a_level_is_cut_only_where_suppression_takes_more_candidates(detector, images):
+    """Else the cut would change the order of rows alone: with as many candidates the detections are the same."""
+    parts = Parts(detector.extractor, detector.head, Square(256))
+    kept = [family.join(parts, None, Eval(nms_topk=topk)).decoder.candidates.kept for topk in (1000, 1001)]
+    assert kept == [1024 + 256 + 64 + 16 + 4, 1000 + 256 + 64 + 16 + 4]
+    found = []
+    for most in (50, 10**6):
+        candidates = GFLDecoder(SIZE, SIZE, 8, most)
+        candidates.initialize()
+        suppression = Suppression(candidates.kept, 2, 0.6, 50, 50)
+        found.append(Decoder(candidates, suppression)(*detector.head(*detector.head_maps(nd.array(images)))))
+    for cut, whole in zip(*found):
+        np.testing.assert_array_equal(cut.asnumpy(), whole.asnumpy())
+    assert (found[0][0].asnumpy() >= 0).sum() > 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from mxnet.ndarray import NDArray
@@ -9,7 +10,7 @@ from mxnet.ndarray import NDArray
 from gan_kd.data.sizes import Size
 from gan_kd.detectors.adapters import Adapters
 from gan_kd.detectors.base import Decoder, Detector, Parts
-from gan_kd.detectors.gfl.decode import GFLDecoder
+from gan_kd.detectors.gfl.decode import MOST, GFLDecoder
 from gan_kd.detectors.suppression import Suppression
 from gan_kd.recipe import Eval
 
@@ -45,7 +46,10 @@ def fixed(parts: Parts, adapters: Adapters | None, measured: Eval) -> Detector:
 
 
 def _decoder(parts: Parts, size: Size, measured: Eval) -> Decoder:
-    candidates = GFLDecoder(size[1], size[0], parts.head.settings.reg_max)
+    # The best nms_topk candidates of all levels are of at most so many priors, which are among the best of their level:
+    # then the cut of each level changes nothing but the order of rows, in which two runtimes do not agree.
+    most = MOST if measured.nms_topk > MOST else sys.maxsize
+    candidates = GFLDecoder(size[1], size[0], parts.head.settings.reg_max, most)
     candidates.initialize(ctx=parts.head.contexts)
     classes = len(parts.head.classes)
     suppression = Suppression(candidates.kept, classes, measured.nms, measured.nms_topk, measured.post_nms)
