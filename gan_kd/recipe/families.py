@@ -50,6 +50,7 @@ FAMILIES = {
         gfl.check,
         places=("backbone", "neck"),
         gives=("outputs", "assigned", "priors"),
+        unwritten=gfl.UNWRITTEN,
     ),
     "yolo3": Facts(
         "YOLOv3",

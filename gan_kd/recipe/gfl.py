@@ -17,6 +17,8 @@ BACKBONES = (
 _STRIDE = 128  # px, of the coarsest level
 #: Keys of a recipe's `gfl` that both networks share, as files of either have them.
 SHARED = ("width", "convolutions", "groups", "reg_max", "short", "longest")
+#: Why `export` cannot write it in a form, by form.
+UNWRITTEN = {"int8": "as integers it is no faster, for GroupNorm stays in float32 between the convolutions"}
 
 
 def check(recipe: Recipe) -> None:

@@ -11,6 +11,7 @@ from gan_kd.data.check import preflight
 from gan_kd.detectors.saved import describe, save_detector
 from gan_kd.errors import UsageError
 from gan_kd.evaluation.evaluate import evaluate_params
+from gan_kd.export.run import export
 from gan_kd.recipe import from_dict, to_yaml
 from gan_kd.system.stop import Stopped, StopSignal
 from gan_kd.training.networks import build_teacher
@@ -115,6 +116,11 @@ def untrained(tmp_path_factory):
     path = folder / "teacher.params"
     save_detector(teacher, path, describe(recipe, "teacher", teacher))
     return yaml.safe_load(to_yaml(recipe)), path
+
+
+def test_int8_is_refused_with_the_reason(tmp_path, untrained):
+    with pytest.raises(UsageError, match="cannot be written as int8 .as integers it is no faster.*; it is written as"):
+        export(untrained[1], tmp_path, ["int8"])
 
 
 def test_without_weight_localization_distillation_changes_no_bit(tmp_path):
