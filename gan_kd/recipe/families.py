@@ -60,6 +60,7 @@ FAMILIES = {
         places=("backbone", "neck"),
         gives=("outputs", "anchors"),
         lends_neck=True,
+        unwritten=yolo3.UNWRITTEN,
     ),
     "faster_rcnn": Facts(
         "Faster R-CNN",

@@ -22,6 +22,10 @@ FILTERS = {
 BACKBONES = tuple(FILTERS)
 #: Backbones of the trained detectors in GluonCV's zoo, for VOC and COCO each.
 TRAINED = ("darknet53", "mobilenet1.0")
+#: Why `export` cannot write it in a form.
+UNWRITTEN = {
+    "int8": "it cost 1.7 points of mAP, more than 1; boxes, objectness and classes come from one convolution",
+}
 # px: below, the last map is a single cell; above, the first one has more than the 128x128 cells of GluonCV's blocks.
 _SMALLEST, _LARGEST, _STEP = 64, 1024, 32
 

@@ -21,7 +21,7 @@ from gan_kd.detectors.yolo3.transform import YOLO3TrainTransform
 from gan_kd.gluon.initial import initialise
 from gan_kd.recipe import Eval, Recipe, Teacher
 
-FORMS = ("mxnet", "onnx", "int8")
+FORMS = ("mxnet", "onnx")
 _SMALLEST_BACKBONE = "mobilenet0.25"  # under a head that is built by itself
 _OBJECTS = 20  # of an image, to count with
 
