@@ -94,7 +94,8 @@ def build_distillers(
         teacher, student = networks.teacher, networks.detector
         assert teacher is not None  # the recipe's check lets only stages of the distilled student name distillers
         pairs = [networks.pairs[k] for k in networks.pairs_at(places(recipe, name))]
-        levels = [teacher.levels[t] for _, t in pairs]
+        # A teacher from a file has the sides of its own input; in a training they may vary.
+        levels = [teacher.levels[t]._replace(side=student.extractor.levels[s].side) for s, t in pairs]
         own = [student.extractor.channels[s] for s, _ in pairs]
         if student.adapters is not None:
             adapted = student.extractor.to_head
