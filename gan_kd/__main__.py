@@ -87,7 +87,7 @@ def export(argv: list[str]) -> int:
 def check(argv: list[str]) -> int:
     """read every annotation and image of your data, and list what is wrong"""
     from gan_kd.data.check import check as check_data
-    from gan_kd.evaluation.evaluate import check_truth
+    from gan_kd.evaluation.counting import check_truth
     from gan_kd.recipe import add_arguments, recipe_from
 
     parser = _parser("check", check)

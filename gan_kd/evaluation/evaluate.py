@@ -27,8 +27,8 @@ from gan_kd.detectors.saved import load_detector, require_classes, teacher_of
 from gan_kd.errors import Diverged
 from gan_kd.evaluation.also import measures
 from gan_kd.evaluation.attention import attention_maps
-from gan_kd.evaluation.metrics import Result, checked_detections
-from gan_kd.evaluation.voc import VOCMetric
+from gan_kd.evaluation.counting import count
+from gan_kd.evaluation.metrics import checked_detections
 from gan_kd.gluon import macs as cost
 from gan_kd.gluon.contexts import split
 from gan_kd.recipe import Eval, Recipe, recipe_hash
@@ -166,26 +166,6 @@ def in_image(rows: np.ndarray, record: Record, sizes: Sizes, num_classes: int) -
     factors = np.tile(ValTransform(sizes).factors(record.width, record.height), 2)
     found[:, :4] = np.clip(found[:, :4] * factors, 0, sides - 1)
     return found.astype(np.float32)
-
-
-def count(dataset: DetectionDataset, detections: Sequence[np.ndarray], eval_config: Eval) -> Result:
-    """AP of the detections of all records (each as in `Evaluation`), by the recipe's metric."""
-    if eval_config.metric == "coco":
-        from gan_kd.evaluation.coco import COCOMetric
-
-        coco = COCOMetric(dataset.classes)
-        for record, found in zip(dataset.records, detections):
-            coco.update(found, record.boxes, record.labels, record.difficult, record.areas, f"image {record.id}")
-        return coco.result()
-    voc = VOCMetric(dataset.classes, eval_config.iou, points11=eval_config.metric == "voc07")
-    for record, found in zip(dataset.records, detections):
-        voc.update(found, record.boxes, record.labels, record.difficult, f"image {record.id}")
-    return voc.result()
-
-
-def check_truth(dataset: DetectionDataset, eval_config: Eval) -> None:
-    """Build the metric's ground truth with nothing detected: what it cannot take is known before training."""
-    count(dataset, [np.zeros((0, 6))] * len(dataset.records), eval_config)
 
 
 def further(dataset: DetectionDataset, result: Evaluation, eval_config: Eval) -> dict[str, float | None]:

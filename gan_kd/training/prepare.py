@@ -18,7 +18,7 @@ from gan_kd.detectors.families import family
 from gan_kd.distill import custom
 from gan_kd.distributed.cluster import here
 from gan_kd.errors import UsageError, all_of
-from gan_kd.evaluation.evaluate import check_truth
+from gan_kd.evaluation.counting import check_truth
 from gan_kd.gluon.contexts import open_contexts, start_amp
 from gan_kd.recipe import Recipe
 from gan_kd.recipe.families import FAMILIES

@@ -186,7 +186,8 @@ def _ours(side: str, net: Any, root: Path, split: str, images: int) -> dict[str,
     from gan_kd.data.sizes import Square
     from gan_kd.detectors.ssd.network import join
     from gan_kd.detectors.ssd.network import split as taken_apart
-    from gan_kd.evaluation.evaluate import count, evaluate
+    from gan_kd.evaluation.counting import count
+    from gan_kd.evaluation.evaluate import evaluate
     from gan_kd.evaluation.evaluate import measure as evaluate_by
     from gan_kd.recipe import Data, Eval
 

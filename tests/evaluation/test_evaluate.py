@@ -16,7 +16,8 @@ from gan_kd.data.pixels import ValTransform
 from gan_kd.data.sizes import Square
 from gan_kd.detectors.saved import save_detector
 from gan_kd.errors import RunError, UsageError
-from gan_kd.evaluation.evaluate import Evaluation, count, evaluate, evaluate_params, further, measure_speed
+from gan_kd.evaluation.counting import count
+from gan_kd.evaluation.evaluate import Evaluation, evaluate, evaluate_params, further, measure_speed
 from gan_kd.recipe import Eval, from_dict
 from gan_kd.training.panels import IMAGES, panels
 from tests.rig import build_detector
