@@ -17,7 +17,7 @@ __all__ = ["copy"]  # a fixture
 
 ROOT = Path(__file__).resolve().parents[2]
 #: As one process trains it, with two images a worker at least, and without the baseline.
-RECIPE = {**SMALL, "data.demo.train": 48, "train.batch_size": 8, "stages.baseline": "null"}
+RECIPE = {**SMALL, "data.size": 128, "data.demo.train": 48, "train.batch_size": 8, "stages.baseline": "null"}
 #: Seconds in which a job has to end after the first of its processes.
 AT_ONCE = 60
 
