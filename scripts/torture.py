@@ -100,7 +100,7 @@ data: {size: 64, demo: {train: 16, test: 4}}
 yolo3: {sides: [64, 96], mixup_epochs: 1}
 distill:
   head: inherit
-  gan: {width: 8, warmup_epochs: 1}
+  gan: {width: 8, kind: patch, warmup_epochs: 1}
   fine_grained: {quiet: 1}
   information_map: {weighting: objectness}
 stages:

@@ -64,6 +64,13 @@ def check(recipe: Recipe) -> None:
                 raise UsageError(
                     f"{path}: YOLOv3 takes squares of {_SMALLEST} to {_LARGEST} px in steps of {_STEP}, not {side}"
                 )
+    named = {name for stage in recipe.stages.values() for name in stage.distillers}
+    # A critic of maps of any size halves them twice, and needs 4 cells a side of the last map.
+    if "gan" in named and recipe.distill.gan.kind == "image" and own.sides and min(own.sides) < 4 * _STEP:
+        raise UsageError(
+            f"yolo3.sides: {min(own.sides)} px leave a critic of images fewer than 4x4 cells; begin at {4 * _STEP}, or "
+            "set distill.gan.kind to cell or patch"
+        )
     for role, network, filters in (
         ("teacher", teacher, own.teacher_filters),
         ("student", recipe.student, own.student_filters),

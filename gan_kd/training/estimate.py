@@ -189,7 +189,7 @@ class _Stage:
         if "gan" in stage.distillers:
             gan = self.recipe.distill.gan
             seen = [(1, c * (2 if gan.condition == "teacher" else 1), *sides) for _, c, *sides in compared]
-            sides = [teacher.extractor.levels[t].side for _, t in pairs]
+            sides = [self.trained.extractor.levels[s].side for s, _ in pairs]
             dnet = DNet([c for _, c, *_ in seen], sides, gan.width, gan.norm, gan.kind, gan.match > 0)
             self.weights["critic"] = self._copies(gan.optimizer) * _weights(dnet)
             self.training += _training(RealAndFake(dnet), 2 * seen) + _training(dnet, seen)

@@ -29,6 +29,7 @@ SIZE = 64
 CLASSES = ["circle", "square", "star"]
 ADAM = {"name": "adam", "lr": 0.001, "beta1": 0.9, "wd": 0}
 METHODS = ["information_map", "fine_grained", "outputs"]
+TEACH = {"trains": "teacher", "epochs": 1, "optimizer": ADAM}
 LEARN = {"trains": "distilled", "epochs": 2, "optimizer": ADAM, "distillers": METHODS}
 
 
@@ -44,7 +45,7 @@ def recipe(root="nowhere", stages=None, **keys):
         },
         "teacher": {"backbone": "mobilenet0.5", "init": "random", **keys.pop("teacher", {})},
         "student": {"backbone": "mobilenet0.25", "init": "random", **keys.pop("student", {})},
-        "stages": stages or {"teach": {"trains": "teacher", "epochs": 1, "optimizer": ADAM}, "learn": LEARN},
+        "stages": stages or {"teach": TEACH, "learn": LEARN},
         "train": {"batch_size": 4, "num_workers": 0, "log_interval": 1, "val_interval": 2}, **keys,
     })  # fmt: skip
 
@@ -211,6 +212,10 @@ def test_cost_counts_what_a_head_gives():
 REFUSED = {
     "no multiple of 32": ({"data": {"size": 100}}, r"data.size: YOLOv3 takes squares of 64 to 1024 px .* not 100"),
     "a side": ({"yolo3": {"sides": [64, 65]}}, r"yolo3.sides: YOLOv3 takes squares .* not 65"),
+    "sides too small for a critic": (
+        {"yolo3": {"sides": [96, 128]}, "stages": {"teach": TEACH, "learn": {**LEARN, "distillers": ["gan"]}}},
+        r"yolo3.sides: 96 px leave a critic of images fewer than 4x4 cells; begin at 128",
+    ),
     "filters": ({"yolo3": {"student_filters": [64, 33, 16]}}, r"yolo3.student_filters are three even numbers"),
     "too few filters": ({"yolo3": {"teacher_filters": [64]}}, r"yolo3.teacher_filters are three even numbers"),
     "taps": ({"student": {"taps": ["relu22_fwd"]}}, r"student.taps are for SSD"),
