@@ -35,5 +35,11 @@ def check(recipe: Recipe) -> None:
     for role, network in (("teacher", recipe.teacher), ("student", recipe.student)):
         if network.taps:
             raise UsageError(f"{role}.taps: GFL takes the backbone's maps of stride 8, 16 and 32; set them to null")
+    for name, stage in recipe.stages.items():
+        if "outputs" in stage.distillers:
+            raise UsageError(
+                f"stages.{name}: the distiller outputs compares a softmax with background and boxes as offsets, but "
+                "GFL has neither: take localization, whose kd compares classes"
+            )
     if recipe.needs_teacher and recipe.teacher.weights == "zoo":
         raise UsageError("teacher.weights zoo: GluonCV has no GFL; name a .params file, or null and train the teacher")

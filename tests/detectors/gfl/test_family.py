@@ -185,6 +185,7 @@ def test_only_equal_bins_are_comparable(recipe, parts):
         ("teacher.weights=zoo", "GluonCV has no GFL"),
         ("student.taps=[a, b]", "student.taps: GFL takes"),
         ("student.backbone=vgg16_atrous", "student.backbone cannot be vgg16_atrous"),
+        ("stages.localization.distillers=[outputs]", "stages.localization: the distiller outputs compares a softmax"),
     ],
 )
 def test_what_cannot_be_is_refused(change, sentence):
