@@ -7,13 +7,15 @@ The student's backbone and adapters learn from each method alone, without a labe
 stands still. On held-out images it writes L_conf and L_loc through that head, how alike the attention is, and the
 direction in which the method pushes: its cosine with the way to the teacher's map, T - S, and the part of it that
 is the same for all images. RECIPE names data, student and a trained teacher. A score here does not predict the rank
-in mAP: labels are missing, and the trainings are short.
+in mAP: labels are missing, and the trainings are short. Its file grows with each method of each seed; the same command
+goes on after a stop.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -211,26 +213,29 @@ def hold_out(recipe: Recipe, dataset: Any, networks: Networks) -> Held:
     return Held(arrays[0], (arrays[1], arrays[2]), positives, maps, outputs)
 
 
-def measure_all(recipe: Recipe, names: Sequence[str], seeds: Sequence[int], steps: int) -> dict[str, Any]:
-    """Every method with every seed: what label-free.json holds."""
+def measure_all(
+    recipe: Recipe, names: Sequence[str], seeds: Sequence[int], steps: int, rows: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """What label-free.json holds, anew after each method of each seed; `rows` are those that need not run again."""
     train_set, val_set = preflight(recipe.data)
-    rows, teacher = [], {}
-    for seed in seeds:
+    done = {(row["method"], row["seed"]) for row in rows}
+    for seed, name in itertools.product(seeds, names):
+        if (name, seed) in done:
+            continue
         seeded = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, seed=seed))
-        for name in names:
-            method = METHODS[name]
-            step = prepare(seeded, method, train_set.classes)
-            held = hold_out(recipe, val_set, step.networks)
-            teacher = detection_loss(held.outputs, held)
-            anchors = step.networks.detector.head.anchors(step.networks.detector.extractor.sizes)
-            transform = SSDTrainTransform(recipe.data.size, anchors, recipe.data.augment)
-            with Loader(train_set, transform, recipe.train.batch_size, 0, seed, train=True) as loader:
-                found = run(step, method, steps, endless(loader), held)
-            rows.append({"method": name, "seed": seed, **found})
-            first, last = found["curve"][0], found["curve"][-1]
-            print(f"seed {seed}, {name}: L_conf {first['conf']:.2f} -> {last['conf']:.2f}", flush=True)
-    sides = [m.shape[-1] for m in held.maps]
-    return {"rows": rows, "teacher": teacher, "steps": steps, "images": len(held.images), "maps": sides}
+        method = METHODS[name]
+        step = prepare(seeded, method, train_set.classes)
+        held = hold_out(recipe, val_set, step.networks)
+        anchors = step.networks.detector.head.anchors(step.networks.detector.extractor.sizes)
+        transform = SSDTrainTransform(recipe.data.size, anchors, recipe.data.augment)
+        with Loader(train_set, transform, recipe.train.batch_size, 0, seed, train=True) as loader:
+            found = run(step, method, steps, endless(loader), held)
+        rows.append({"method": name, "seed": seed, **found})
+        first, last = found["curve"][0], found["curve"][-1]
+        print(f"seed {seed}, {name}: L_conf {first['conf']:.2f} -> {last['conf']:.2f}", flush=True)
+        sides = [m.shape[-1] for m in held.maps]
+        teacher = detection_loss(held.outputs, held)
+        yield {"rows": rows, "teacher": teacher, "steps": steps, "images": len(held.images), "maps": sides}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -249,10 +254,11 @@ def main(argv: Sequence[str]) -> int:
         recipe = load(arguments.recipe, arguments.set)
         seeds, names = _checked(arguments, recipe)
         command = shlex.join(["python", "scripts/label_free.py", *argv])
-        found = measure_all(recipe, names, seeds, arguments.steps)
         about = {"command": command, "recipe": recipe.name, "recipe_hash": recipe_hash(recipe), "commit": commit()}
         arguments.out.mkdir(parents=True, exist_ok=True)
-        write_json(arguments.out / labelfree.JSON, {**found, **about, "machine": machine()})
+        rows = _kept(arguments.out, arguments.steps, about)
+        for found in measure_all(recipe, names, seeds, arguments.steps, rows):
+            write_json(arguments.out / labelfree.JSON, {**found, **about, "machine": machine()})
         print(f"report: {labelfree.write(arguments.out)}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -274,6 +280,14 @@ def _checked(arguments: argparse.Namespace, recipe: Recipe) -> tuple[list[int], 
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise UsageError(f"--seeds {arguments.seeds}: each seed once, from 0 on")
     return seeds, names
+
+
+def _kept(folder: Path, steps: int, about: dict[str, str]) -> list[dict[str, Any]]:
+    """The rows that the same recipe, steps and commit, stopped or with fewer seeds, left in `folder`."""
+    found = labelfree.read(folder)
+    if found is None or found["steps"] != steps or any(found[key] != about[key] for key in ("recipe_hash", "commit")):
+        return []
+    return list(found["rows"])
 
 
 def _names(text: str) -> list[str]:

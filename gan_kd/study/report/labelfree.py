@@ -25,18 +25,17 @@ REMARK = (
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """What the test left in `folder`, or beside it; None where it was not run. UsageError where it is damaged."""
-    for path in (folder / JSON, folder.parent / JSON):
-        if not path.is_file():
-            continue
-        try:
-            found: dict[str, Any] = read_json(path)
-            found.update({key: with_nan(found[key]) for key in ("rows", "teacher")})
-            table(found)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise UsageError(f"{path} is not what scripts/label_free.py writes ({error}); run it again") from error
-        return found
-    return None
+    """What the test left in `folder`; None where it was not run. UsageError where it is damaged."""
+    path = folder / JSON
+    if not path.is_file():
+        return None
+    try:
+        found: dict[str, Any] = read_json(path)
+        found.update({key: with_nan(found[key]) for key in ("rows", "teacher")})
+        table(found)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise UsageError(f"{path} is not what scripts/label_free.py writes ({error}); run it again") from error
+    return found
 
 
 def table(found: dict[str, Any]) -> page.Table:

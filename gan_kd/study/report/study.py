@@ -83,7 +83,7 @@ def _results(plan: Plan, arms: Sequence[Arm], folder: Path, out: Path | None) ->
 
 def _label_free(folder: Path) -> list[page.Block]:
     """The label-free test's table, where the test was run for this page's folder or for the one above it."""
-    found = labelfree.read(folder)
+    found = labelfree.read(folder) or labelfree.read(folder.parent)
     if found is None:
         return []
     return [
