@@ -108,6 +108,7 @@ def _check_search(study: Study, search: Search) -> None:
     if len(set(numbers.values())) > 1:
         told = ", ".join(f"{arm} {number}" for arm, number in numbers.items())
         raise UsageError(f"search.trials: every arm needs the same number of trials, to be fair (now {told})")
+    _check_trial("search.set", shlex.join(search.set))
     for arm, trials in search.trials.items():
         for number, text in enumerate(trials, 1):
             _check_trial(f"search.trials.{arm}, trial {number}", text)

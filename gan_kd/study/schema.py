@@ -24,6 +24,7 @@ class Search:
     )
     seeds: list[int] = knob("each trial runs once with each; none is a seed of the study", least=0, most=2**32 - 1)
     trials: dict[str, list[str]] = knob("of each arm, as many for all: texts of overrides KEY=VALUE, apart by blanks")
+    set: list[str] = knob("overrides KEY=VALUE of the trials alone, before their own: a shorter schedule", make=list)
 
 
 @dataclass(frozen=True)

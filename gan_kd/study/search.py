@@ -97,6 +97,7 @@ def make_search(study: Study, search: Search, path: Path, common: Sequence[str],
             f"{SEARCH}/teacher", study.teacher.recipe, study.teacher.seed, [*held, name], path, prefix
         )  # fmt: skip
         held.append(f"teacher.weights={json.dumps(str(teacher.teacher_weights))}")
+    held += search.set
     trials = [
         _trial(arm, number, tuple(shlex.split(text)), study.arms[arm], search.seeds, held, path, prefix)
         for arm in study.arms

@@ -92,6 +92,19 @@ def test_no_run_of_the_search_sees_the_images_held_out(searching: Path) -> None:
     assert jobs[1].recipe.eval.nms == 0.4 and jobs[1].recipe.train.keep == 2
 
 
+def test_trials_may_have_settings_that_the_studys_runs_do_not_take_over(searching: Path) -> None:
+    edit(searching / "study.yaml", "  holdout: 5\n", "  holdout: 5\n  set: [train.keep=7, eval.nms_topk=200]\n")
+    finish_search()
+    found = plan()
+    assert found.search is not None and found.chosen is not None
+    trials = [trial.jobs[0].recipe for trial in found.search.trials]
+    assert {recipe.eval.nms_topk for recipe in trials} == {200}
+    assert [recipe.train.keep for recipe in trials] == [2, 7, 7, 7], "a trial's own settings come last"
+    assert {job.recipe.eval.nms_topk for job in found.jobs} == {400}
+    assert found.search.teacher is not None and found.search.teacher.recipe.eval.nms_topk == 400
+    assert found.chosen["gan"] == ("eval.nms=0.7",)
+
+
 def test_the_highest_mean_is_chosen_and_of_equal_ones_the_first(searching: Path) -> None:
     finish_search()
     found = plan()
@@ -230,6 +243,8 @@ def test_a_teacher_that_is_a_file_is_refused(searching: Path) -> None:
         ("eval.nms=0.6", "train.seed=1", "trial 1: train.seed is not for a trial to set"),
         ("eval.nms=0.6", "teacher.weights=x.params", "trial 1: teacher.weights is not for a trial to set"),
         ("eval.nms=0.6", "data.holdout=3", "trial 1: data.holdout is not for a trial to set"),
+        ("  holdout: 5\n", "  holdout: 5\n  set: [train.seed=1]\n", "search.set: train.seed is not for a trial to set"),
+        ("  holdout: 5\n", "  holdout: 5\n  set: [evl.nms=1]\n", "evl is not a recipe key"),
         ("search:", "set: [data.holdout=3]\nsearch:", "data.holdout: study.yaml has a search, which alone sets it"),
         ("search:", "chosen_by: small\nsearch:", "search and chosen_by small both choose the settings"),
         ("gan: gan.yaml", "search: gan.yaml", "arms.search: a label is of letters"),

@@ -34,6 +34,7 @@ def _trials(runs: SearchRuns, search: Search, folder: Path, out: Path | None) ->
         f"Every trial was trained without one of every {search.holdout} training images and measured on those "
         f"(data.holdout={search.holdout}), with seeds that are none of the study's. The highest mean of mAP after the "
         "last epoch was chosen for each arm, of equal ones the first; every arm had as many trials."
+        + (f" All trials had {' '.join(search.set)}, unlike the study's runs." if search.set else "")
     )
     head = ("arm", "trial", "settings", *(f"mAP %, seed {seed}" for seed in search.seeds), "mean", "chosen", "runs")
     rows = [_row(runs, trial, folder, out) for trial in runs.trials]
