@@ -59,6 +59,15 @@ class RegionImitation(Distiller):
             losses.append(nd.add_n(*terms))
         return {self.name: losses}
 
+    def diagnose(self, seen: Sequence[Seen], batch_size: int) -> dict[str, list[float]]:
+        """And `region_cells`: of each level the share of its cells that is in the region."""
+        made = share_of(seen[0]).priors
+        regions = [self._region(part, made).asnumpy() for part in seen]
+        shares = [
+            sum(float(region[:, a:b].sum()) for region in regions) / (batch_size * (b - a)) for a, b in _levels(made)
+        ]
+        return {**super().diagnose(seen, batch_size), "region_cells": shares}
+
     def _region(self, part: Seen, made: Priors) -> NDArray:
         """(n,A) 0 or 1."""
         share, kind = share_of(part), self.config.region

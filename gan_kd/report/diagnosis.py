@@ -21,6 +21,7 @@ LISTS = {
     "critic_gap": ("critic gap, D(student) − D(teacher)", "mean score"),
     "critic_at_bound": ("weights of D that stand at the clamp", "share"),
     "fine_grained_cells": ("cells near objects", "share of the map"),
+    "region_cells": ("cells in the region that is imitated", "share of the map"),
     "main_region": ("priors in the main region", "share of the map"),
     "main_edges": ("edges in the main region, student and teacher", "KL, nats"),
     "vlr_region": ("priors in the valuable region", "share of the map"),

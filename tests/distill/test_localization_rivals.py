@@ -11,7 +11,7 @@ from mxnet import autograd, nd
 
 from gan_kd.detectors.gfl import loss, priors
 from gan_kd.detectors.gfl.network import Outputs
-from gan_kd.distill.base import Compared
+from gan_kd.distill.base import Compared, Seen
 from gan_kd.distill.bounded_regression import BoundedRegression
 from gan_kd.distill.region_imitation import RegionImitation
 from gan_kd.recipe import BoundedRegression as Bounded
@@ -47,7 +47,7 @@ def seen_of(reference, samples=(0, 1), weight=1.0):
     positives = loss.positives(made, objects, truth, 16, mx.cpu(), "float64")
     share = loss.Share(made, objects, truth, np.empty(0), positives, None, 1)
     assigned = {"share": share, "weight": nd.array([weight], dtype="float64")}
-    return SimpleNamespace(**maps, outputs=tuple(outputs), assigned=assigned)
+    return Seen(**maps, outputs=tuple(outputs), assigned=assigned)
 
 
 def imitation(region, parts):
@@ -80,6 +80,17 @@ def test_two_devices_imitate_as_one(reference, region):
     assert one > 0
     two = imitation(region, [seen_of(reference, (0,)), seen_of(reference, (1,))])
     assert two == pytest.approx(one, rel=1e-12)
+
+
+@pytest.mark.parametrize("region", ["whole", "main"])
+def test_the_diagnosis_says_which_share_of_a_level_is_imitated(reference, region):
+    distiller = RegionImitation(Region(2.0, region), Compared([], (mx.cpu(),)))
+    found = distiller.diagnose([seen_of(reference, (0,)), seen_of(reference, (1,))], 2)
+    objects = np.stack([reference[f"batch/two/assigned_gt{sample}"] for sample in range(2)])
+    ends = np.cumsum(reference["batch/level_counts"])
+    shares = [(level >= 0).mean() for level in np.split(objects, ends[:-1], axis=1)]
+    assert found["region_cells"] == pytest.approx(shares if region == "main" else [1.0] * 5)
+    assert len(found["gradient_region_imitation"]) == 5
 
 
 def regression(margin, part):

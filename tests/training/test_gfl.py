@@ -60,7 +60,7 @@ def test_a_student_is_distilled_resumed_and_evaluated(tmp_path):
     assert names <= set(last.get("losses", last))
     told = json.loads([line for line in lines[0].splitlines() if '"diagnosis"' in line][-1])
     assert {f"gradient_{name}" for name in ("detection", *names - {"qfl", "giou", "dfl"})} <= set(told)
-    for name in ("main_region", "main_edges", "vlr_region", "vlr_edges"):
+    for name in ("main_region", "main_edges", "vlr_region", "vlr_edges", "region_cells"):
         assert len(told[name]) == len(told["maps"]) == 5 and max(value or 0 for value in told[name]) > 0
     whole, parts = (arrays(tmp_path / part, "distilled") for part in ("whole", "parts"))
     assert all(np.array_equal(array, parts[name]) for name, array in whole.items())
