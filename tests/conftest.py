@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 # One thread a process: these networks are too small to gain from more. OpenMP reads it when MXNet is loaded; a
 # process that a test starts inherits it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 
 from gan_kd import compat  # noqa: F401
@@ -30,6 +31,15 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("real images and weights (../shared) are not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def reference(shared: Path) -> Mapping[str, np.ndarray]:
+    """What the published programs of GFL and Localization Distillation computed, float64 and int64 arrays by name."""
+    path = shared / "reference/gfl.npz"
+    if not path.is_file():
+        pytest.skip("the reference values of GFL (../shared/reference/gfl.npz) are not beside this checkout")
+    return dict(np.load(path))
 
 
 @pytest.fixture(scope="session")

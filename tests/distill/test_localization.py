@@ -1,8 +1,6 @@
 """The distiller of Localization Distillation on the published batch: its terms, switches, devices and empty regions."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import mxnet as mx
@@ -20,14 +18,6 @@ from gan_kd.recipe import Localization
 PUBLISHED = Localization()
 # The coefficient of 5 classes, a sum over the 2 images of the batch.
 CONFIG = replace(PUBLISHED, kd=replace(PUBLISHED.kd, coefficient=8.0))
-
-
-@pytest.fixture(scope="module")
-def reference(shared: Path) -> Mapping[str, np.ndarray]:
-    path = shared / "reference/gfl.npz"
-    if not path.is_file():
-        pytest.skip("the reference values of GFL (../shared/reference/gfl.npz) are not beside this checkout")
-    return dict(np.load(path))
 
 
 def seen_of(reference, samples=(0, 1), empty=False):

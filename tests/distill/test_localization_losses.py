@@ -1,8 +1,5 @@
 """Localization Distillation, its class distillation and imitation against the published program, and gradients."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import numpy as np
 import pytest
 from mxnet import autograd, nd
@@ -13,18 +10,6 @@ from gan_kd.distill import localization_regions as regions
 from gan_kd.distill.regions import fine_grained_masks
 
 EXACT, FILE, SINGLE = 1e-12, 1e-7, 1e-5
-
-
-def fine_grained(made, boxes):
-    return np.concatenate([mask.ravel() for mask in fine_grained_masks([made.boxes.reshape(-1, 1, 1, 4)], boxes)])
-
-
-@pytest.fixture(scope="module")
-def reference(shared: Path) -> Mapping[str, np.ndarray]:
-    path = shared / "reference/gfl.npz"
-    if not path.is_file():
-        pytest.skip("the reference values of GFL (../shared/reference/gfl.npz) are not beside this checkout")
-    return dict(np.load(path))
 
 
 @pytest.mark.parametrize(("name", "temperature", "factor"), [("ld_loss", 10.0, 0.25 / 4), ("kd_loss", 2.0, 10 / 8)])
@@ -92,7 +77,11 @@ def test_imitation_of_maps_is_the_published_one(reference, published, region):
     masks, positive = [], []
     for sample in range(2):
         boxes = reference[f"batch/two/gt{sample}"]
-        chosen = regions.inside(made.centres, boxes) if region == "inside" else fine_grained(made, boxes)
+        chosen = (
+            regions.inside(made.centres, boxes)
+            if region == "inside"
+            else fine_grained_masks([made.boxes.reshape(-1, 1, 1, 4)], boxes)[0].ravel()
+        )
         masks.append(chosen)
         positive.append(reference[f"batch/two/assigned_gt{sample}"] >= 0)
     start = 0

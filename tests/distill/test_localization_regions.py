@@ -1,8 +1,5 @@
 """Regions of imitation and localization distillation against the published program."""
 
-from collections.abc import Mapping
-from pathlib import Path
-
 import numpy as np
 import pytest
 from mxnet import nd
@@ -14,18 +11,6 @@ from gan_kd.distill.general_instances import general_instances
 from gan_kd.distill.regions import fine_grained_masks
 
 CASES = ["plain", "border", "overlap", "empty", "tiny", "large"]
-
-
-def fine_grained(made, boxes):
-    return np.concatenate([mask.ravel() for mask in fine_grained_masks([made.boxes.reshape(-1, 1, 1, 4)], boxes)])
-
-
-@pytest.fixture(scope="module")
-def reference(shared: Path) -> Mapping[str, np.ndarray]:
-    path = shared / "reference/gfl.npz"
-    if not path.is_file():
-        pytest.skip("the reference values of GFL (../shared/reference/gfl.npz) are not beside this checkout")
-    return dict(np.load(path))
 
 
 @pytest.fixture
@@ -44,7 +29,7 @@ def test_regions_are_the_published_ones(reference, made, case):
     mask = regions.valuable(made.boxes, boxes, thresholds, overlap="union", weight="one")
     np.testing.assert_array_equal(mask, reference[f"assign/{case}/vlr_paper"] > 0)
     np.testing.assert_array_equal(regions.inside(made.centres, boxes), reference[f"assign/{case}/region_box"])
-    fine = fine_grained(made, boxes)
+    fine = fine_grained_masks([made.boxes.reshape(-1, 1, 1, 4)], boxes)[0].ravel()
     np.testing.assert_array_equal(fine, reference[f"assign/{case}/region_finegrained"])
 
 

@@ -1,7 +1,5 @@
 """The rivals of Localization Distillation: imitation of maps in regions, and teacher bounded regression."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from types import SimpleNamespace
 
 import mxnet as mx
@@ -16,14 +14,6 @@ from gan_kd.distill.bounded_regression import BoundedRegression
 from gan_kd.distill.region_imitation import RegionImitation
 from gan_kd.recipe import BoundedRegression as Bounded
 from gan_kd.recipe import RegionImitation as Region
-
-
-@pytest.fixture(scope="module")
-def reference(shared: Path) -> Mapping[str, np.ndarray]:
-    path = shared / "reference/gfl.npz"
-    if not path.is_file():
-        pytest.skip("the reference values of GFL (../shared/reference/gfl.npz) are not beside this checkout")
-    return dict(np.load(path))
 
 
 def seen_of(reference, samples=(0, 1), weight=1.0):
