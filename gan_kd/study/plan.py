@@ -133,10 +133,13 @@ def _search(path: Path, study: Study, common: Sequence[str], prefix: Path) -> Se
     own = [override for override in common if not sets([override], "teacher.weights")]
     search = make_search(study, study.search, path, own, prefix)
     if len(own) < len(common) and not search.settled:
-        raise UsageError(
-            "teacher.weights: the teacher named may have seen the images that the search holds out; leave it out until "
-            "the search is finished"
-        )
+        named = make_job("", study.arms[study.baseline], study.seeds[0], common, path, prefix).recipe.teacher.weights
+        inner = str(search.teacher.teacher_weights) if search.teacher else None
+        if named != inner:
+            raise UsageError(
+                f"teacher.weights: {named} may have seen the images that the search holds out; until the search is "
+                f"finished leave it out, or name the search's own teacher{f', {inner}' if inner else ''}"
+            )
     return search
 
 

@@ -206,9 +206,14 @@ def test_other_trials_than_those_run_are_refused(searching: Path) -> None:
 
 
 def test_a_teacher_of_the_command_line_waits_for_the_search(searching: Path) -> None:
-    with pytest.raises(UsageError, match="the teacher named may have seen the images that the search holds out"):
+    inner = "runs/large-inner/3/teacher/best.params"
+    with pytest.raises(UsageError, match=f"other.params may have seen the images .*, or name .*own teacher, {inner}"):
         plan("teacher.weights=other.params")
+    found = plan(f"teacher.weights={inner}")
+    assert found.teacher is None and found.due == plan().due, "the search's own, which has not seen them"
+    check_inputs(found)
     finish_search()
+    assert {job.recipe.teacher.weights for job in plan(f"teacher.weights={inner}").jobs} == {inner}
     found = plan("teacher.weights=other.params")
     assert found.teacher is None and found.jobs[1].recipe.teacher.weights == "other.params"
     with pytest.raises(UsageError, match=r"not there: teacher.weights other.params; put it in place"):
