@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,11 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 def _parse(text: str) -> Any:
     """The value of a YAML text; UsageError with what is wrong and in which line."""
+    return copy.deepcopy(_parsed(text))
+
+
+@functools.lru_cache(256)  # all recipes inherit from a few
+def _parsed(text: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except RecursionError:
@@ -83,6 +90,7 @@ def _parse(text: str) -> Any:
         raise UsageError(f"it has a value that cannot be ({error})") from None
 
 
+@functools.cache
 def names(shipped: Path = SHIPPED) -> list[str]:
     """Names of the recipes (or of what else is in `shipped`) that come with the package, as load() takes them."""
     return sorted(path.relative_to(shipped).with_suffix("").as_posix() for path in shipped.rglob("*.yaml"))
