@@ -22,6 +22,7 @@ BENCHMARKS = {
     "eval": "evaluation",
     "accuracy": "accuracy",
     "yolo3": "yolo3",
+    "ld": "localization",
 }
 #: Measure no ratio: `grow(rounds)` of scripts.timings.growth and `measure()` of scripts.timings.memory give tables.
 GROWTH, MEMORY = "growth", "memory"
