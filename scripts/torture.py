@@ -30,87 +30,8 @@ random moment and resumed, and compare metrics.jsonl byte by byte and every arra
 is "N of N equal"; exit code 1 otherwise."""
 
 ROOT = Path(__file__).resolve().parents[1]
-#: By family, the demo at 64 px (GFL 128) with one epoch of everything, 4 batches each, in seconds.
-RECIPES = {
-    "ssd": """
-inherits: demo
-description: every stage, in seconds, to be killed
-data: {size: 64, demo: {train: 16, test: 4}}
-distill:
-  head: inherit
-  gan: {width: 8, warmup_epochs: 1, critic_steps: 2}
-stages:
-  teacher: {epochs: 1}
-  baseline: {epochs: 1}
-  baseline_finetune: {epochs: 1}
-  control: {trains: control, epochs: 1, optimizer: {name: adam, lr: 0.005}}
-  adversarial: {epochs: 1, distillers: [gan, cosine_attention]}
-  finetune: {epochs: 1}
-train: {batch_size: 4, num_workers: 2, log_interval: 2, val_interval: 1}
-""",
-    "faster_rcnn": """
-inherits: faster_rcnn/mini
-description: every stage, in seconds, to be killed
-faster_rcnn: {scales: [1, 2, 4], roi_size: 3, rpn_channels: 16, min_size: 4, train_proposals: 60, test_proposals: 30}
-data:
-  dataset: demo
-  train: [train]
-  val: [test]
-  classes: annotations
-  unknown_classes: report
-  size: 64
-  demo: {train: 16, test: 4}
-teacher: {backbone: mobilenet0.5, init: random, min_map: 0}
-student: {backbone: mobilenet0.25, init: random}
-distill:
-  head: inherit
-  gan: {width: 8, norm: none, critic_only_epochs: 1}
-  fine_grained: {quiet: 2}
-stages:
-  teacher: {epochs: 1}
-  baseline: {epochs: 1}
-  baseline_finetune: {epochs: 1}
-  control: {trains: control, epochs: 1}
-  adversarial: {epochs: 2, distillers: [gan, cosine_attention, fine_grained]}
-  finetune: {epochs: 1}
-train: {batch_size: 4, num_workers: 2, log_interval: 2, val_interval: 1}
-""",
-    "gfl": """
-inherits: demo
-description: GFL and its distillers, in seconds, to be killed
-detector: gfl
-gfl: {width: 8, convolutions: 1, groups: 2, reg_max: 8}
-data: {demo: {train: 16, test: 4}}
-distill:
-  localization: {kd: {vlr: 1}}
-  region_imitation: {region: general}
-stages:
-  teacher: {epochs: 1}
-  baseline: {epochs: 1}
-  baseline_finetune: null
-  adversarial: null
-  finetune: null
-  distilled: {trains: distilled, epochs: 1, distillers: [localization, region_imitation, bounded_regression]}
-train: {batch_size: 4, num_workers: 2, log_interval: 2, val_interval: 1}
-""",
-    "yolo3": """
-inherits: yolo3/demo
-description: every stage of YOLOv3, in seconds, to be killed
-data: {size: 64, demo: {train: 16, test: 4}}
-yolo3: {sides: [64, 96], mixup_epochs: 1}
-distill:
-  head: inherit
-  gan: {width: 8, kind: patch, warmup_epochs: 1}
-  fine_grained: {quiet: 1}
-  information_map: {weighting: objectness}
-stages:
-  teacher: {epochs: 1}
-  baseline: {epochs: 1}
-  control: {trains: control, epochs: 1, optimizer: {name: adam, lr: 0.001}}
-  adversarial: {epochs: 1, distillers: [gan, information_map, fine_grained, outputs]}
-train: {batch_size: 4, num_workers: 2, log_interval: 2, val_interval: 1}
-""",
-}
+#: By family, small recipes with one epoch of every stage, 4 batches each.
+RECIPES = {path.stem: path for path in sorted((ROOT / "scripts/torture_recipes").glob("*.yaml"))}
 NAME = "torture"
 SECONDS = 600  # that any one of the runs may take
 KILL_RUN, STOP_RUN, KILL_WORKER = "SIGKILL to the run", "SIGTERM to the run", "SIGKILL to a loader worker"
@@ -170,13 +91,13 @@ def main(argv: Sequence[str]) -> int:
     return 0 if equal == arguments.kills else 1
 
 
-def torture(folder: Path, recipe: str, kills: int, seed: int) -> int:
+def torture(folder: Path, recipe: Path, kills: int, seed: int) -> int:
     """Kill that many runs of a recipe, a line for each; how many of them came to the undisturbed one's results.
 
     Difference where the undisturbed run does not end well.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{NAME}.yaml").write_text(recipe)
+    shutil.copyfile(recipe, folder / f"{NAME}.yaml")
     calm = Trial(folder / "undisturbed")
     started = time.monotonic()
     try:
