@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from matplotlib import rcParams
 
+from gan_kd.detectors.faster_rcnn import loss as faster_rcnn
+from gan_kd.detectors.yolo3 import loss as yolo3
 from gan_kd.errors import UsageError
 from gan_kd.report import method, photos, plots
 from gan_kd.report.page import COLOURS
 from gan_kd.report.run import Network, read_run
+from gan_kd.training.distillers import METHODS
 
 CLASSES = ["circle", "square", "star"]
 
@@ -172,3 +175,8 @@ def test_samples_are_the_same_images_for_all_networks(run_folder: Callable[..., 
     assert [sorted(sample["detections"]) for sample in samples] == [
         ["baseline", "distilled", "teacher"], ["baseline", "distilled"], ["baseline", "distilled"],
     ]  # fmt: skip
+
+
+def test_losses_of_every_family_and_method_have_titles_in_words() -> None:
+    methods = METHODS.keys() - {"gan", "localization"}  # whose losses have names of their own
+    assert {*methods, *yolo3.LOSSES, *faster_rcnn.NAMES} <= plots.LOSSES.keys()
