@@ -284,7 +284,10 @@ def _checked(arguments: argparse.Namespace, recipe: Recipe) -> tuple[list[int], 
 
 def _kept(folder: Path, steps: int, about: dict[str, str]) -> list[dict[str, Any]]:
     """The rows that the same recipe, steps and commit, stopped or with fewer seeds, left in `folder`."""
-    found = labelfree.read(folder)
+    try:
+        found = labelfree.read(folder)
+    except UsageError:  # damaged: it is written anew
+        return []
     if found is None or found["steps"] != steps or any(found[key] != about[key] for key in ("recipe_hash", "commit")):
         return []
     return list(found["rows"])

@@ -102,7 +102,7 @@ def test_the_command_works_outside_of_the_checkout(commands: Path, tmp_path: Pat
     command = commands / "gan-kd"
     assert run(command, "--version", cwd=tmp_path).strip() == __version__
     listed = run(command, "recipes", cwd=tmp_path).strip().splitlines()
-    assert [line.split()[0] for line in listed] == names()
+    assert [line.split()[0] for line in listed] == list(names())
     place = run(commands / "python", "-c", "import gan_kd; print(gan_kd.__file__)", cwd=tmp_path)
     assert Path(place).is_relative_to(commands.parent)
 

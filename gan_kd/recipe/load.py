@@ -91,9 +91,9 @@ def _parsed(text: str) -> Any:
 
 
 @functools.cache
-def names(shipped: Path = SHIPPED) -> list[str]:
+def names(shipped: Path = SHIPPED) -> tuple[str, ...]:
     """Names of the recipes (or of what else is in `shipped`) that come with the package, as load() takes them."""
-    return sorted(path.relative_to(shipped).with_suffix("").as_posix() for path in shipped.rglob("*.yaml"))
+    return tuple(sorted(path.relative_to(shipped).with_suffix("").as_posix() for path in shipped.rglob("*.yaml")))
 
 
 def load(source: str | Path | Recipe, overrides: Sequence[str] = ()) -> Recipe:

@@ -148,7 +148,7 @@ def test_every_knob_is_documented() -> None:
 
 def test_show() -> None:
     table = recipes.show().splitlines()
-    assert [line.split()[0] for line in table] == recipes.names()
+    assert [line.split()[0] for line in table] == list(recipes.names())
     assert len({line.index(load(name).description) for line, name in zip(table, recipes.names())}) == 1
     cells = {line.split()[0]: line[line.index("table ") :] for line in table if "table " in line}
     assert cells["voc/mobilenet1.0-resnet50_v1-cosine"] == "table 1: MobileNetV1 <- ResNet50 + cosine attention"

@@ -45,6 +45,7 @@ def label_free(*arguments, settings=()):
 
 def test_every_method_has_its_row_its_curve_and_its_push(options, tmp_path):
     command = ["demo", "--steps", "2", "--seeds", "1", "--out", str(tmp_path)]
+    (tmp_path / "label-free.json").write_text("{")  # damaged: written anew
     done = label_free(*command, "--methods", "cosine attention", settings=options)
     assert done.returncode == 0, done.stderr
     (kept,) = json.loads((tmp_path / "label-free.json").read_text())["rows"]
