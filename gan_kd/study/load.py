@@ -63,6 +63,7 @@ def _check(study: Study) -> None:
     if study.control == study.baseline:
         raise UsageError(f"control {study.control} is the baseline; name another arm, or none")
     _check_seeds("seeds", study.seeds)
+    _check_fewer(study)
     _check_decisive(study)
     if study.search is not None:
         if study.chosen_by is not None:
@@ -78,6 +79,18 @@ def _check_seeds(key: str, seeds: Sequence[int]) -> None:
             raise UsageError(f"{key} names {seed} twice")
 
 
+def _check_fewer(study: Study) -> None:
+    for arm, seeds in study.fewer_seeds.items():
+        if arm not in study.arms:
+            raise UsageError(f"fewer_seeds.{arm} is not an arm{nearest(arm, study.arms)}")
+        _check_seeds(f"fewer_seeds.{arm}", seeds)
+        for seed in seeds:
+            if seed not in study.seeds:
+                raise UsageError(f"fewer_seeds.{arm}: {seed} is not among the study's seeds")
+    if study.fewer_seeds.get(study.baseline):
+        raise UsageError(f"fewer_seeds.{study.baseline}: the baseline needs every seed, for all are compared with it")
+
+
 def _check_decisive(study: Study) -> None:
     for text, pair in zip(study.decisive, study.contrasts):
         if not all(pair):
@@ -85,6 +98,8 @@ def _check_decisive(study: Study) -> None:
         for label in pair:
             if label not in study.arms:
                 raise UsageError(f"decisive {text}: {label} is not an arm{nearest(label, study.arms)}")
+            if len(study.seeds_of(label)) < 2 <= len(study.seeds):
+                raise UsageError(f"decisive {text}: {label} has one seed in fewer_seeds, too few for an interval")
         if len(set(pair)) == 1:
             raise UsageError(f"decisive {text}: it compares an arm with itself")
         if study.contrasts.count(pair) + study.contrasts.count(pair[::-1]) > 1:

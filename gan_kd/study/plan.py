@@ -91,6 +91,7 @@ def make_plan(name_or_path: str, overrides: Sequence[str], prefix: Path) -> Plan
         make_job(label, reference, seed, (*arms, *chosen[label]), path, prefix)
         for seed in study.seeds
         for label, reference in study.arms.items()
+        if seed in study.seeds_of(label)
     )  # fmt: skip
     command = ["python", "-m", "gan_kd", "study", str(from_here(Path(name_or_path)))]
     for override in overrides:

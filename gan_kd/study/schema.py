@@ -35,6 +35,9 @@ class Study:
     baseline: str = knob("label of the arm that differences are counted against")
     seeds: list[int] = knob("each arm runs once with each", least=0, most=2**32 - 1)
     description: str = knob("what it asks, on one line", "")
+    fewer_seeds: dict[str, list[int]] = knob(
+        "seeds of an arm that does not run with all; of a single one no interval is made", make=dict
+    )
     control: str | None = knob(
         "label of an arm to compare the others with as well: all but their method; or null", None
     )
@@ -55,6 +58,10 @@ class Study:
         "map",
         choices=("map", "voc07", "voc10", "ap", "ap75"),
     )
+
+    def seeds_of(self, arm: str) -> list[int]:
+        """The seeds that an arm runs with."""
+        return self.fewer_seeds.get(arm, self.seeds)
 
     @property
     def contrasts(self) -> list[tuple[str, str]]:

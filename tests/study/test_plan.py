@@ -38,6 +38,12 @@ def test_the_teacher_first_then_seed_by_seed(here: Path) -> None:
     check_inputs(plan)
 
 
+def test_an_arm_may_have_fewer_seeds(here: Path) -> None:
+    edit(here / "study.yaml", "seeds: [1, 2]", "seeds: [1, 2]\nfewer_seeds: {gan: [2]}")
+    plan = make_plan("study.yaml", [], Path("runs"))
+    assert [str(job) for job in plan.jobs] == ["none, seed 1", "none, seed 2", "gan, seed 2"]
+
+
 def test_a_job_is_what_its_command_line_trains(here: Path) -> None:
     edit(here / "study.yaml", "seeds: [1, 2]", "seeds: [1, 2]\nset: [train.keep=1, eval.nms=0.4]")
     job = make_plan("study.yaml", ["train.keep=2"], Path("runs")).jobs[1]
@@ -81,6 +87,15 @@ def test_folders_below_the_current_one_are_named_from_it(here: Path) -> None:
         ("[1, 2]", "[]", "study.yaml: seeds is empty"),
         ("[1, 2]", "[1, -2]", "study.yaml: seeds[1] is -2, but has to be at least 0"),
         ("[1, 2]", "[1]\nseeds: [2]", "study.yaml is not a readable study: line 6: key seeds is given twice"),
+        ("[1, 2]", "[1, 2]\nfewer_seeds: {gen: [1]}", "study.yaml: fewer_seeds.gen is not an arm (did you mean gan?)"),
+        ("[1, 2]", "[1, 2]\nfewer_seeds: {gan: []}", "study.yaml: fewer_seeds.gan is empty"),
+        ("[1, 2]", "[1, 2]\nfewer_seeds: {gan: [3]}", "fewer_seeds.gan: 3 is not among the study's seeds"),
+        ("[1, 2]", "[1, 2]\nfewer_seeds: {none: [1]}", "fewer_seeds.none: the baseline needs every seed"),
+        (
+            "[1, 2]",
+            "[1, 2]\nfewer_seeds: {gan: [1]}\ndecisive: [gan - none]",
+            "study.yaml: decisive gan - none: gan has one seed in fewer_seeds, too few for an interval",
+        ),
         ("seed: 3", "sed: 3", "study.yaml: teacher.sed is not a study key (did you mean teacher.seed?)"),
         ("large.yaml", "none.yaml", "study.yaml: teacher.recipe none.yaml trains no teacher"),
         ("seeds:", "set: [train.seed=4]\nseeds:", "--set train.seed: a study's seeds are those of its file"),

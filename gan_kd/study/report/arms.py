@@ -117,8 +117,8 @@ class Arm:
 
     def differences(self, baseline: Arm, which: str) -> dict[int, float]:
         """By seed, mAP minus the baseline's of the same seed, in points, where both are measured."""
-        pairs = ((own.job.seed, own.map(which), its.map(which)) for own, its in zip(self.cells, baseline.cells))
-        return {seed: own - its for seed, own, its in pairs if own is not None and its is not None}
+        known, base = self.by_seed("map", which), baseline.by_seed("map", which)
+        return {seed: value - base[seed] for seed, value in known.items() if seed in base}
 
     def interval(self, baseline: Arm, which: str) -> Interval | None:
         """Mean of the differences with its 95% interval; None without any."""
@@ -144,6 +144,15 @@ def read_arms(plan: Plan) -> list[Arm]:
     return [Arm(label, [cell for cell in cells if cell.job.label == label]) for label in plan.study.arms]
 
 
+def seed_by_seed(arms: Sequence[Arm]) -> dict[int, list[tuple[Arm, Cell]]]:
+    """The runs of each seed that has any, in the order of the arms."""
+    found: dict[int, list[tuple[Arm, Cell]]] = {}
+    for arm in arms:
+        for cell in arm.cells:
+            found.setdefault(cell.job.seed, []).append((arm, cell))
+    return dict(sorted(found.items()))
+
+
 def warnings(arms: Sequence[Arm], baseline: Arm) -> list[str]:
     """What makes differences between the arms say something else than their methods do."""
     found = [problem for arm in arms for cell in arm.cells for problem in _changed(cell)]
@@ -155,9 +164,9 @@ def warnings(arms: Sequence[Arm], baseline: Arm) -> list[str]:
     if len({count for counts in images.values() for count in counts}) > 1:
         seen = "; ".join(f"{label} {', '.join(f'{n:,}' for n in counts)}" for label, counts in images.items() if counts)
         found.append(f"Not the same schedule: images seen in training are {seen}.")
-    for cells in zip(*(arm.cells for arm in arms)):
-        if len(set(_values((cell.run for cell in cells), "teacher", "sha256"))) > 1:
-            found.append(f"The arms of seed {cells[0].job.seed} learned from different teachers.")
+    for seed, cells in seed_by_seed(arms).items():
+        if len(set(_values((cell.run for _, cell in cells), "teacher", "sha256"))) > 1:
+            found.append(f"The arms of seed {seed} learned from different teachers.")
     if len(set(commits(arms))) > 1:
         found.append(f"These runs were made by different commits: {', '.join(commits(arms))}.")
     for arm in arms:

@@ -12,7 +12,7 @@ from gan_kd.report.summary import mean_spread
 from gan_kd.study.plan import Plan
 from gan_kd.study.record import keep
 from gan_kd.study.report import labelfree
-from gan_kd.study.report.arms import BEST, LAST, OTHER_MEASURES, Arm, read_arms, warnings
+from gan_kd.study.report.arms import BEST, LAST, OTHER_MEASURES, Arm, read_arms, seed_by_seed, warnings
 from gan_kd.study.report.comparisons import comparisons, decided, interval_words
 from gan_kd.study.report.evidence import evidence, files, linked
 from gan_kd.study.report.searched import searched
@@ -190,9 +190,8 @@ def _curves_figure() -> page.Figure:
 
 def _seeds(plan: Plan, arms: Sequence[Arm], baseline: Arm, folder: Path, out: Path | None) -> page.Table:
     rows = []
-    for cells in zip(*(arm.cells for arm in arms)):
-        for arm, cell in zip(arms, cells):
-            seed = cell.job.seed
+    for seed, cells in seed_by_seed(arms).items():
+        for arm, cell in cells:
             rows.append((
                 str(seed), arm.label,
                 linked(percent(cell.map(LAST)), cell.job, "report/report.html", folder, out),

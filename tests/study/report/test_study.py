@@ -94,6 +94,19 @@ def test_the_table_of_arms(plan: Plan) -> None:
     assert cells(page, "late")[-1] == "under way"
 
 
+def test_an_arm_of_fewer_seeds_is_compared_over_its_own(plan: Plan) -> None:
+    text = Path("s.yaml").read_text()
+    Path("s.yaml").write_text(text + "fewer_seeds: {late: [2]}\n")
+    plan = make_plan("s.yaml", [], Path("runs"))
+    for job in plan.jobs:
+        write_run(job, 40 if job.label == "late" else float(MAPS[job.label][job.seed - 1] or 0))
+    page = make_study_report(plan).with_suffix(".md").read_text()
+    assert cells(page, "late")[1:5] == ["40.00", "42.00", "1 of 1", "−12.00"] and cells(page, "late")[-1] == "measured"
+    assert re.findall(r"^\| (\d) \| (\w+) \|", page, re.MULTILINE) == [
+        (str(seed), arm) for seed in (1, 2, 3) for arm in MAPS if arm != "late" or seed == 2
+    ]
+
+
 def test_an_untrained_head_is_told_from_an_inherited_one(plan: Plan) -> None:
     write_runs(plan)
     for job in plan.jobs:
