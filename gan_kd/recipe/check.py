@@ -52,6 +52,11 @@ def _check_networks(recipe: Recipe) -> None:
             raise UsageError(f"{role}.backbone cannot be {network.backbone}{nearest(network.backbone, known)}")
         _check_word_or_file(f"{role}.init", network.init, ("imagenet", "random"))
         _refuse_repeated(f"{role}.taps", network.taps or ())
+    if recipe.teacher.remember and recipe.data.augment != "flip":
+        raise UsageError(
+            f"teacher.remember {recipe.teacher.remember:g}: no image comes again under data.augment "
+            f"{recipe.data.augment}; leave it at 0, or set data.augment: flip"
+        )
     if recipe.teacher.weights is not None and recipe.needs_teacher:
         _check_word_or_file("teacher.weights", recipe.teacher.weights, ("zoo",))
 

@@ -126,6 +126,13 @@ class Teacher:
     )
     min_map: float = knob("no student is trained with a teacher below this mAP, %", 0.0, least=0, most=100)
     taps: list[str] | None = knob(_TAPS_DOC, None, in_hash=None)
+    remember: float = knob(
+        "memory for its predictions of training images that come again, where distillers compare predictions alone, "
+        "GB a process; it needs data.augment flip; 0: none",
+        0.0,
+        least=0,
+        in_hash=None,
+    )
 
 
 @dataclass(frozen=True)

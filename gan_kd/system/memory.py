@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mxnet as mx
 
+GB = 10**9
 _GROUPS = Path("/sys/fs/cgroup")
 # Files of a control group of version 2 and 1: its limit, what it takes, and the part of that which files fill.
 _VERSIONS = (

@@ -71,6 +71,9 @@ def require_given(recipe: Recipe) -> None:
                         f"{what} needs {need}, which the detector {recipe.detector} does not give (it gives "
                         f"{', '.join(facts.gives) or 'nothing'}): take another distiller or detector"
                     )
+            if places(recipe, name) and recipe.teacher.remember:
+                room = f"teacher.remember {recipe.teacher.remember:g}"
+                raise UsageError(f"{what} compares maps, which {room} does not keep: set it to 0")
             for place in places(recipe, name):
                 if place not in facts.places:
                     raise UsageError(

@@ -24,10 +24,9 @@ from gan_kd.errors import UsageError
 from gan_kd.evaluation.evaluate import SPEED_BATCH
 from gan_kd.gluon.footprint import FLOAT, count
 from gan_kd.recipe import Optimizer, Recipe, Stage
-from gan_kd.system.memory import free_memory
+from gan_kd.system.memory import GB, free_memory
 from gan_kd.training.distillers import compared_places, method
 
-GB = 10**9
 _LIBRARIES = 400e6  # of a process with MXNet, GluonCV, OpenCV, what the heap does not give back, and the report
 _WORKER = 70e6  # of a loader's process, with NumPy and OpenCV
 # MXNet's plan of a graph does not fill every gap: its memory over what is kept for backward, over the gradients that
@@ -97,8 +96,9 @@ def _compare(
         batch //= 2
         needed, _ = largest(batch)
     way = f" ({batch} would take {needed / GB:.1f} GB)" if needed <= free else ""
+    memory = "teacher.remember, " if recipe.teacher.remember else ""
     raise UsageError(
-        f"{words}, but {free / GB:.1f} GB are free: lower --batch-size{way}, eval.batch_size, data.size or "
+        f"{words}, but {free / GB:.1f} GB are free: lower {memory}--batch-size{way}, eval.batch_size, data.size or "
         "distill.gan.width"
     )
 
@@ -153,6 +153,7 @@ class _Stage:
         weights = copies * (_weights(trained.extractor) + _weights(lender.head))
         self.training = trained.training(lender) + 2 * self._sample()
         self.evaluation = trained.evaluation(lender)
+        self.remembered = recipe.teacher.remember * GB if stage.distillers else 0.0
         if stage.trains == "teacher":
             self.weights = {"teacher": weights, "student": 0.0, "critic": 0.0}
         else:
@@ -203,7 +204,7 @@ class _Stage:
         batches = batch_size * self._sample() + recipe.eval.batch_size * FLOAT * math.prod(self.trained.image)
         # While a network is measured the loader of training images stands by.
         loader = slots * batches + 2 * recipe.train.num_workers * _WORKER
-        host = {"loader": loader, "libraries": _LIBRARIES}
+        host = {"loader": loader, "remembered": self.remembered, "libraries": _LIBRARIES}
         return Estimate(self.name, self.devices, {**self.weights, "activations": activations}, host)
 
     def _sample(self) -> float:

@@ -11,6 +11,7 @@ from gan_kd.data.batch import Regions
 from gan_kd.gluon.arrays import prefixed, set_values, stripped, values
 from gan_kd.gluon.optim import Optimisation
 from gan_kd.recipe import Recipe
+from gan_kd.system.memory import GB
 from gan_kd.training.distillers import build_distillers
 from gan_kd.training.networks import Networks
 from gan_kd.training.step import Step
@@ -25,7 +26,9 @@ class Stage:
         self.distillers = build_distillers(recipe, self.config, networks, contexts)
         parameters = networks.parameters(self.distillers)
         self.optimisation = Optimisation(parameters, self.config.optimizer, self.config.schedule, contexts)
-        self.step = Step(networks, self.distillers, self.optimisation, contexts, recipe.train.sync_bn)
+        self.step = Step(
+            networks, self.distillers, self.optimisation, contexts, recipe.train.sync_bn, recipe.teacher.remember * GB
+        )
 
     @property
     def warmup(self) -> int:

@@ -21,6 +21,7 @@ from gan_kd.gluon.contexts import full, split
 from gan_kd.gluon.optim import Optimisation, Position
 from gan_kd.gluon.sync_bn import on_devices
 from gan_kd.training.networks import Networks
+from gan_kd.training.remembered import Remembered
 
 #: Of a diagnosis, what every worker finds the same.
 SHARED = ("maps", "critic_at_bound")
@@ -60,14 +61,21 @@ class Step:
         optimisation: Optimisation,
         contexts: Sequence[mx.Context],
         sync_bn: bool = False,
+        remember: float = 0,
     ) -> None:
-        """sync_bn: the student's BatchNorm takes its statistics over all contexts together."""
+        """sync_bn: the student's BatchNorm takes its statistics over all contexts together. remember: bytes for
+        the teacher's predictions, where no distiller compares maps; 0: they are made anew."""
         self.networks = networks
         self.distillers = distillers
         self.optimisation = optimisation
         self.contexts = contexts
         self._marked = [distiller for distiller in distillers if distiller.regions is not None]
         self._bridged = any(distiller.places and not distiller.adapts for distiller in distillers)
+        predicted = any("outputs" in distiller.needs for distiller in distillers)
+        alone = predicted and not any(distiller.places for distiller in distillers)
+        self._remembered = None
+        if remember and alone:
+            self._remembered = Remembered(lambda images: self._taught(images).outputs, remember)
         self._extract = on_devices(networks.detector.extractor, sync_bn=sync_bn)
 
     def __call__(self, batch: TrainBatch, position: Position) -> dict[str, list[NDArray]]:
@@ -76,7 +84,7 @@ class Step:
         Over the devices of all workers, that is.
         """
         images, prepared, size = self._split(batch)
-        teacher = [self._taught(x) for x in images]
+        teacher = self._remember(batch.images, images)
         with autograd.record():
             student = self._student_maps(images)
         logs = self._update_distillers(batch, teacher, student, size, position)
@@ -198,6 +206,12 @@ class Step:
             assert self.networks.teacher_head is not None
             outputs = self.networks.teacher_head.outputs([maps[index] for index in self.networks.teacher.to_head])
         return _Taught([full(maps[index]) for _, index in self.networks.pairs], outputs)
+
+    def _remember(self, batch: np.ndarray, images: Sequence[NDArray]) -> list[_Taught]:
+        """`_taught` of every device's images, which are parts of the batch; from memory where the stage has one."""
+        if self._remembered is None:
+            return [self._taught(x) for x in images]
+        return [_Taught([], self._remembered(self._share(batch, device), x.context)) for device, x in enumerate(images)]
 
     def _student_maps(self, images: Sequence[NDArray]) -> list[_Student]:
         """What the student says on every device. Where no distiller is served by the bridge, it does not learn."""

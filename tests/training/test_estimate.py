@@ -27,7 +27,7 @@ def largest(*overrides):
 
 def test_parts_grow_with_what_they_are_made_of():
     small, wide = largest(), largest("distill.gan.width=512")
-    assert set(small) == {"teacher", "student", "critic", "activations", "loader", "libraries"}
+    assert set(small) == {"teacher", "student", "critic", "activations", "loader", "remembered", "libraries"}
     assert wide["critic"] > 15 * small["critic"] > 0 and wide["activations"] > small["activations"]
     assert wide["student"] == small["student"]
     double = largest("distill.gan.width=512", "train.batch_size=32")
@@ -45,7 +45,15 @@ def test_gfls_head_counts_for_teacher_and_student():
     }
     assert found["localization"]["teacher"] > found["baseline"]["teacher"] == 0
     assert found["localization"]["student"] == found["baseline"]["student"]
+    assert found["localization"]["remembered"] == 0
     assert found["localization"]["activations"] > found["baseline"]["activations"] > 0
+
+
+def test_what_the_teacher_remembers_is_counted(monkeypatch):
+    of = load("mini/gfl-all", ["teacher.init=random", "student.init=random", "teacher.remember=3"])
+    monkeypatch.setattr(memory, "free_memory", lambda: 2e9)
+    with pytest.raises(UsageError, match=r"remembered 3.0, .* lower teacher.remember, --batch-size"):
+        memory.check_memory(of, assemble(of, CLASSES), [mx.cpu()])
 
 
 def test_a_recipe_that_cannot_fit_is_refused_in_one_sentence(monkeypatch):

@@ -1,6 +1,7 @@
 """GFL and Localization Distillation through the whole program, on drawn data at 128 px."""
 
 import json
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
@@ -14,7 +15,9 @@ from gan_kd.evaluation.evaluate import evaluate_params
 from gan_kd.export.run import export
 from gan_kd.recipe import from_dict, to_yaml
 from gan_kd.system.stop import Stopped, StopSignal
+from gan_kd.training import step
 from gan_kd.training.networks import build_teacher
+from gan_kd.training.remembered import Remembered
 from gan_kd.training.run import train
 from tests.training.test_resume import StopAt
 
@@ -67,6 +70,35 @@ def test_a_student_is_distilled_resumed_and_evaluated(tmp_path):
     params = tmp_path / "whole/gfl/233/distilled/best.params"
     found = evaluate_params(recipe, params, [mx.cpu()])
     assert found["map"] == json.loads(params.with_name("eval.json").read_text())["map"]
+
+
+@pytest.mark.parametrize("contexts", [("cpu:0",), ("cpu:0", "cpu:1")])
+def test_a_teacher_that_remembers_changes_no_bit(tmp_path, monkeypatch, contexts):
+    """Once it has predicted an image and its mirror, it is not asked again; resumed, it begins anew."""
+    learn = {"trains": "distilled", "epochs": 3, "distillers": ["localization", "bounded_regression"]}
+    anew = recipe_of(tmp_path, {"teach": TEACHER, "learn": learn}, contexts)
+    recipe = replace(anew, teacher=replace(anew.teacher, remember=0.1))
+    asked = []
+
+    class Counting(Remembered):
+        def __init__(self, predict, limit):
+            super().__init__(lambda images: asked.append(len(images)) or predict(images), limit)
+
+    monkeypatch.setattr(step, "Remembered", Counting)
+    run(anew, tmp_path / "anew")
+    assert not asked
+    run(recipe, tmp_path / "whole")
+    assert 12 <= sum(asked) <= 2 * 12
+    with pytest.raises(Stopped):
+        run(recipe, tmp_path / "parts", stop=StopAt(7))
+    run(recipe, tmp_path / "parts", resume=True)
+    lines, params = zip(*(
+        ((tmp_path / part / "gfl/233/metrics.jsonl").read_text(), arrays(tmp_path / part, "distilled"))
+        for part in ("anew", "whole", "parts")
+    ))  # fmt: skip
+    assert lines[0] == lines[1] == lines[2]
+    for name, array in params[0].items():
+        assert np.array_equal(array, params[1][name]) and np.array_equal(array, params[2][name])
 
 
 def test_two_contexts_learn_as_one(tmp_path):
