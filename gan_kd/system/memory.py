@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import math
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,15 @@ def _left(folder: Path) -> float:
             # Files read lately are dropped when memory runs short.
             return max(0.0, float(int(most) - taken + (int(stat[1]) if stat else 0)))
     return math.inf
+
+
+def expect_many_sizes() -> None:
+    """Have MXNet keep the kernels of few input sizes, before the first pass of a network whose inputs differ in size.
+
+    Else it keeps those of every size that it meets, some megabytes each, and a training on photographs meets hundreds.
+    The limit counts for each kind of operator; oneDNN's own store makes it cost no time that could be measured.
+    """
+    os.environ.setdefault("MXNET_MKLDNN_CACHE_NUM", "100")
 
 
 def release_memory() -> None:

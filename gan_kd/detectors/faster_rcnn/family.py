@@ -22,6 +22,7 @@ from gan_kd.recipe import Eval, Recipe
 from gan_kd.recipe.convert import build as converted
 from gan_kd.recipe.faster_rcnn import FasterRCNN as Config
 from gan_kd.recipe.faster_rcnn import longest
+from gan_kd.system.memory import expect_many_sizes
 
 FORMS = ("mxnet",)
 _KEY = "faster_rcnn"  # of the section in recipes and descriptions
@@ -114,4 +115,5 @@ def _config(about: Mapping[str, Any]) -> Config:
 
 
 def _parts(size: int, extractor: faster_rcnn.Extractor, head: faster_rcnn.Head) -> Parts:
+    expect_many_sizes()
     return Parts(extractor, head, Bounded(size, longest(size)))

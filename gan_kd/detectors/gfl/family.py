@@ -18,6 +18,7 @@ from gan_kd.detectors.gfl.transform import MULTIPLE, GFLTrainTransform
 from gan_kd.detectors.store import weights_file
 from gan_kd.gluon.initial import initialise
 from gan_kd.recipe import Eval, Gfl, Recipe, convert
+from gan_kd.system.memory import expect_many_sizes
 
 FORMS = ("mxnet", "onnx")
 
@@ -115,6 +116,8 @@ def _settings(about: Mapping[str, Any]) -> Gfl:
 def _parts(backbone: str, size: int, classes: Sequence[str], settings: Gfl) -> Parts:
     sizes: Sizes = Square(size) if settings.short is None else Bounded(settings.short, settings.longest, MULTIPLE)
     side = None if sizes.padded else size
+    if sizes.padded:
+        expect_many_sizes()
     extractor = gfl.GFLExtractor(gfl.backbone(backbone, settings.freeze), settings.width, side)
     return Parts(extractor, gfl.GFLHead(classes, settings), sizes)
 
