@@ -37,46 +37,64 @@ REMARK = (
 )
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20
-_SMALL = ("data.demo={train: 32, test: 8}", "eval.batch_size=8", "train.num_workers=0")
-_DEMO = (
-    "stages={teacher: {epochs: 1}, baseline: {epochs: 1}, baseline_finetune: null, adversarial: {epochs: 1, "
-    "distillers: [gan]}, finetune: null}",
-    "distill={head: inherit, gan: {warmup_epochs: 0}}",
-)
-_ALONE = "stages={teacher: null, baseline: {epochs: 1}, baseline_finetune: null, adversarial: null, finetune: null}"
+_SMALL = ("data.demo={train: 16, test: 8}", "eval.batch_size=8", "train.num_workers=0")
+_PAIR = ("teacher.backbone=mobilenet1.0", "student.backbone=mobilenet0.25", "data.size=192")
 
 
 class Case(NamedTuple):
-    """Networks and settings in words, and the recipe that is them."""
+    """Networks and settings in words, the family, stages to leave out, and what differs from its torture recipe."""
 
     words: str
-    recipe: str
+    family: str
+    without: tuple[str, ...]
     overrides: tuple[str, ...]
 
 
-def _small(family: str, *overrides: str) -> tuple[str, tuple[str, ...]]:
-    return f"scripts/torture_recipes/{family}.yaml", overrides
-
-
-_PAIR = ("teacher.backbone=mobilenet1.0", "student.backbone=mobilenet0.25")
+_BESIDE = ("baseline", "baseline_finetune", "control", "finetune")  # they take no more than the distilled student
 CASES = {
-    "ssd": Case("SSD MobileNet0.25 <- MobileNet0.5, D of 128 channels, 192 px, batch 8", "demo",
-                (*_DEMO, "data.size=192", "distill.gan.width=128", "train.batch_size=8")),
-    "ssd-alone": Case("SSD MobileNet0.25 alone, 256 px, batch 16", "demo",
-                      (_ALONE, "data.size=256", "train.batch_size=16")),
-    "ssd-large": Case("SSD MobileNet1.0 <- ResNet18, D of 512 channels, 300 px, batch 8", "demo",
-                      (*_DEMO, "teacher.backbone=resnet18_v1", "student.backbone=mobilenet1.0", "data.size=300",
-                       "distill.gan.width=512", "train.batch_size=8")),
-    "gfl": Case("GFL MobileNet0.25 <- MobileNet1.0, 64 channels, 3 distillers, 192 px, batch 8",
-                *_small("gfl", *_PAIR, "data.size=192", "gfl={width: 64, convolutions: 4, groups: 8, reg_max: 16}",
-                        "train.batch_size=8")),
-    "yolo3": Case("YOLOv3 MobileNet0.25 <- MobileNet1.0, 4 distillers, 192 px, batch 8",
-                  *_small("yolo3", *_PAIR, "data.size=192", "yolo3.sides=[]", "distill.gan.width=64",
-                          "train.batch_size=8")),
-    "faster_rcnn": Case("Faster R-CNN MobileNet0.25 <- MobileNet1.0, 3 distillers, 192 px, batch 2",
-                        *_small("faster_rcnn", *_PAIR, "data.size=192", "faster_rcnn.roi_size=7",
-                                "distill.gan.width=64", "train.batch_size=2")),
-}  # fmt: skip
+    "ssd": Case(
+        "SSD MobileNet0.25 <- MobileNet0.5, two distillers, D of 128 channels, 192 px, batch 8",
+        "ssd",
+        _BESIDE,
+        ("data.size=192", "distill.gan.width=128", "train.batch_size=8"),
+    ),
+    "ssd-alone": Case(
+        "SSD MobileNet0.25 alone, 256 px, batch 16",
+        "ssd",
+        ("teacher", "baseline_finetune", "control", "adversarial", "finetune"),
+        ("data.size=256", "train.batch_size=16"),
+    ),
+    "ssd-large": Case(
+        "SSD MobileNet1.0 <- ResNet18, two distillers, D of 512 channels, 300 px, batch 8",
+        "ssd",
+        _BESIDE,
+        (
+            "teacher.backbone=resnet18_v1",
+            "student.backbone=mobilenet1.0",
+            "data.size=300",
+            "distill.gan.width=512",
+            "train.batch_size=8",
+        ),
+    ),
+    "gfl": Case(
+        "GFL MobileNet0.25 <- MobileNet1.0, 64 channels, three distillers, 192 px, batch 8",
+        "gfl",
+        ("baseline",),
+        (*_PAIR, "gfl={width: 64, convolutions: 4, groups: 8, reg_max: 16}", "train.batch_size=8"),
+    ),
+    "yolo3": Case(
+        "YOLOv3 MobileNet0.25 <- MobileNet1.0, four distillers, 192 px, batch 8",
+        "yolo3",
+        ("baseline", "control"),
+        (*_PAIR, "yolo3.sides=[]", "distill.gan.width=64", "train.batch_size=8"),
+    ),
+    "faster_rcnn": Case(
+        "Faster R-CNN MobileNet0.25 <- MobileNet1.0, three distillers, 192 px, batch 2",
+        "faster_rcnn",
+        _BESIDE,
+        (*_PAIR, "faster_rcnn.roi_size=7", "distill.gan.width=64", "train.batch_size=2"),
+    ),
+}
 
 
 class Measured(NamedTuple):
@@ -94,12 +112,14 @@ class Measured(NamedTuple):
 def measure(case: Case) -> Measured:
     """Train a case once. RunError where that fails."""
     with tempfile.TemporaryDirectory() as folder:
-        overrides = [*_SMALL, *case.overrides, f"data.root={folder}/data"]
-        recipe = load(str(ROOT / case.recipe) if case.recipe.endswith(".yaml") else case.recipe, overrides)
+        left_out = (f"stages.{stage}=null" for stage in case.without)
+        overrides = [*_SMALL, *left_out, *case.overrides, f"data.root={folder}/data"]
+        file = str(ROOT / f"scripts/torture_recipes/{case.family}.yaml")
+        recipe = load(file, overrides)
         shapes = assemble(recipe, preflight(recipe.data)[0].classes)
         batch = recipe.train.batch_size
         estimate = max(sum(stage(batch).main_memory().values()) for stage in estimates(recipe, shapes))
-        command = [sys.executable, "-m", "gan_kd", "train", "--recipe", case.recipe, "--save-prefix", folder]
+        command = [sys.executable, "-m", "gan_kd", "train", "--recipe", file, "--save-prefix", folder]
         for override in overrides:
             command += ["--set", override]
         with open(Path(folder) / "output.txt", "w+") as output:

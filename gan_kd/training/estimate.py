@@ -25,9 +25,11 @@ from gan_kd.evaluation.evaluate import SPEED_BATCH
 from gan_kd.gluon.footprint import FLOAT, count
 from gan_kd.recipe import Optimizer, Recipe, Stage
 from gan_kd.system.memory import GB, free_memory
-from gan_kd.training.distillers import compared_places, method
+from gan_kd.training.distillers import compared_places, method, places
 
-_LIBRARIES = 400e6  # of a process with MXNet, GluonCV, OpenCV, what the heap does not give back, and the report
+# Of a process with MXNet, GluonCV, OpenCV, the kernels that oneDNN compiled, what the heap does not give back, and the
+# report; with AVX-512, whose kernels are the largest.
+_LIBRARIES = 460e6
 _WORKER = 70e6  # of a loader's process, with NumPy and OpenCV
 # MXNet's plan of a graph does not fill every gap: its memory over what is kept for backward, over the gradients that
 # are alive at a time, and over what is alive in a pass without gradients.
@@ -176,21 +178,29 @@ class _Stage:
             self.training += _training(adapters, own)
         if not stage.distillers:
             return
+
+        def at(name: str) -> list[int]:
+            """The pairs that a distiller compares."""
+            chosen = places(self.recipe, name)
+            return [k for k, (_, t) in enumerate(pairs) if teacher.extractor.levels[t].place in chosen]
+
         held = sum(_MAPS.get(name, _MAPS_OF_OTHERS) for name in stage.distillers)
         self.training += teacher.teaching() + held * FLOAT * cells
         if any("outputs" in method(self.recipe, name).needs for name in stage.distillers):
             # The teacher's head, and the copies of the predictions that softmax and the distances make.
             self.training += teacher.predicting() + _OF_OUTPUTS * FLOAT * teacher.cost.outputs
         if "fine_grained" in stage.distillers:
-            through = own if self.recipe.distill.head == "own" else compared
-            channels = [count for _, count, *_ in through], [count for _, count, *_ in compared]
+            its = at("fine_grained")
+            through = [(own if self.recipe.distill.head == "own" else compared)[k] for k in its]
+            channels = [count for _, count, *_ in through], [compared[k][1] for k in its]
             for layer, shape in zip(adaptation(self.recipe.distill.fine_grained, *channels), through):
                 self.weights["student"] += copies * _weights(layer)
                 self.training += _training(layer, [shape])
         if "gan" in stage.distillers:
-            gan = self.recipe.distill.gan
-            seen = [(1, c * (2 if gan.condition == "teacher" else 1), *sides) for _, c, *sides in compared]
-            sides = [self.trained.extractor.levels[s].side for s, _ in pairs]
+            gan, its = self.recipe.distill.gan, at("gan")
+            maps = [compared[k] for k in its]
+            seen = [(1, c * (2 if gan.condition == "teacher" else 1), *sides) for _, c, *sides in maps]
+            sides = [self.trained.extractor.levels[pairs[k][0]].side for k in its]
             dnet = DNet([c for _, c, *_ in seen], sides, gan.width, gan.norm, gan.kind, gan.match > 0)
             self.weights["critic"] = self._copies(gan.optimizer) * _weights(dnet)
             self.training += _training(RealAndFake(dnet), 2 * seen) + _training(dnet, seen)
