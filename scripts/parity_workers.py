@@ -55,7 +55,13 @@ class Setup(NamedTuple):
 
 #: BatchNorm has its statistics by device, so two contexts do what two workers do; one context does where both halves
 #: of a batch hold the same images, and other targets.
-SETUPS = (Setup(2, 8), Setup(2, 7, "unit"), Setup(4, 16), Setup(1, 16), Setup(2, 5, "unit", "faster_rcnn"))
+SETUPS = (
+    Setup(2, 8),
+    Setup(2, 7, "unit"),
+    Setup(4, 16),
+    Setup(1, 16),
+    *(Setup(2, 5, "unit", family) for family in ("faster_rcnn", "yolo3", "gfl")),
+)
 
 
 def rows() -> list[tuple[str, float, float]]:
@@ -101,9 +107,10 @@ def _steps(setup: Setup) -> dict[str, np.ndarray]:
     from gan_kd.distill.gan import GanDistiller
     from gan_kd.distributed.cluster import here
     from gan_kd.gluon.optim import Optimisation, Position
-    from gan_kd.recipe import Data, Distill, Gan, Optimizer, Recipe, Schedule, Stage, Student, Teacher
+    from gan_kd.recipe import Data, Distill, Gan, Gfl, Optimizer, Recipe, Schedule, Stage, Student, Teacher
     from gan_kd.recipe.families import FAMILIES
     from gan_kd.recipe.faster_rcnn import FasterRCNN
+    from gan_kd.recipe.yolo3 import Yolo3
     from gan_kd.training import networks as build
     from gan_kd.training.distillers import build_distillers
     from gan_kd.training.step import Step
@@ -119,21 +126,25 @@ def _steps(setup: Setup) -> dict[str, np.ndarray]:
         student=Student("mobilenet0.25", "random"),
         distill=Distill(places=places, gan=gan),
         faster_rcnn=FasterRCNN(**_REGIONS),
+        yolo3=Yolo3(teacher_filters=[32, 16, 8], student_filters=[16, 8, 8]),
+        gfl=Gfl(width=16, convolutions=1, groups=4),
     )
-    stage = Stage("distilled", 1, optimizer, schedule, ["gan", "cosine_attention"])
+    methods = ["gan", "cosine_attention", *(["localization"] if setup.detector == "gfl" else [])]
+    stage = Stage("distilled", 1, optimizer, schedule, methods)
     contexts = [mx.cpu(device) for device in range(max(1, setup.contexts // here().size))]
     teacher = build.build_teacher(recipe, ["circle", "square"])
     teacher.extractor.freeze()
     networks = build.build_student(recipe, ["circle", "square"], "distilled", teacher, places)
-    for block in (networks.detector, teacher):
-        block.collect_params().reset_ctx(contexts)
+    networks.move(contexts)
     optimisation = Optimisation(networks.parameters(), optimizer, schedule, contexts)
     distillers = build_distillers(recipe, stage, networks, contexts)
     assert isinstance(distillers[0], GanDistiller)
     step = Step(networks, distillers, optimisation, contexts)
     found: dict[str, np.ndarray] = {}
     for done in range(STEPS):
-        arrays = _regions(setup, done) if setup.detector == "faster_rcnn" else _anchors(setup, networks.detector, done)
+        arrays = (
+            _anchors(setup, networks.detector, done) if setup.detector == "ssd" else _DRAWN[setup.detector](setup, done)
+        )
         images, truth, extents, *targets = (np.array_split(array, here().size)[here().rank] for array in arrays)
         own = TrainBatch(images, truth, tuple(targets), extents)
         losses = (step if done else step.warm_up)(own, Position(done, STEPS, 1))
@@ -162,14 +173,43 @@ def _regions(setup: Setup, seed: int) -> list[np.ndarray]:
     from gan_kd.detectors.faster_rcnn.targets import RPNTargets
 
     rng = np.random.default_rng(seed)
-    images, truth, extents = _images(setup, rng)
-    truth[:, 0, :2] = rng.uniform(0, _SIZE / 2, (setup.batch, 2))
-    truth[:, 0, 2:4] = truth[:, 0, :2] + rng.uniform(_SIZE / 8, _SIZE / 2, (setup.batch, 2))
-    truth[:, 0, 4] = rng.integers(2, size=setup.batch)
+    images, truth, extents = _objects(setup, rng)
     targets = RPNTargets(_REGIONS["scales"], border=np.inf, samples=32)
     labels, offsets = zip(*[targets(rows[:, :4], (_SIZE, _SIZE), rng) for rows in truth])
     draws = rng.random((setup.batch, _REGIONS["train_proposals"] + 1), "float32")
     return [images, truth, extents, np.stack(labels), np.stack(offsets), draws]
+
+
+def _cells(setup: Setup, seed: int) -> list[np.ndarray]:
+    """Images, an object in each, extents, and a YOLOv3's targets, from a seed."""
+    from gan_kd.detectors.yolo3.targets import YOLO3Targets
+
+    images, truth, extents = _objects(setup, np.random.default_rng(seed))
+    targets = YOLO3Targets(_SIZE)
+    return [images, truth, extents, np.stack([targets(rows[:, :4], rows[:, 4], np.ones(len(rows))) for rows in truth])]
+
+
+def _priors(setup: Setup, seed: int) -> list[np.ndarray]:
+    """Images, an object in each, extents, the object of each of a GFL's priors and the objects' thresholds."""
+    from gan_kd.detectors.gfl import priors
+    from gan_kd.detectors.gfl.targets import assign
+
+    images, truth, extents = _objects(setup, np.random.default_rng(seed))
+    made = priors.make(priors.shapes(_SIZE, _SIZE))
+    objects, thresholds = zip(*[assign(made, rows[:, :4]) for rows in truth])
+    return [images, truth, extents, np.stack(objects), np.stack(thresholds)]
+
+
+_DRAWN = {"faster_rcnn": _regions, "yolo3": _cells, "gfl": _priors}
+
+
+def _objects(setup: Setup, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`_images` with an object in each."""
+    images, truth, extents = _images(setup, rng)
+    truth[:, 0, :2] = rng.uniform(0, _SIZE / 2, (setup.batch, 2))
+    truth[:, 0, 2:4] = truth[:, 0, :2] + rng.uniform(_SIZE / 8, _SIZE / 2, (setup.batch, 2))
+    truth[:, 0, 4] = rng.integers(2, size=setup.batch)
+    return images, truth, extents
 
 
 def _images(setup: Setup, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
