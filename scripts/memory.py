@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import subprocess
 import sys
@@ -37,6 +36,13 @@ REMARK = (
 )
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20
+# Runs a command and prints the peak of its memory. Small itself, for a process begins with the peak of its parent.
+_WATCH = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(done.returncode)
+"""
 _SMALL = ("data.demo={train: 16, test: 8}", "eval.batch_size=8", "train.num_workers=0")
 _PAIR = ("teacher.backbone=mobilenet1.0", "student.backbone=mobilenet0.25", "data.size=192")
 
@@ -122,13 +128,10 @@ def measure(case: Case) -> Measured:
         command = [sys.executable, "-m", "gan_kd", "train", "--recipe", file, "--save-prefix", folder]
         for override in overrides:
             command += ["--set", override]
-        with open(Path(folder) / "output.txt", "w+") as output:
-            process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-            _, status, used = os.wait4(process.pid, 0)
-            output.seek(0)
-            if process.returncode or status:
-                raise RunError(f"{case.words}: {output.read().strip().splitlines()[-1]}")
-    return Measured(estimate, used.ru_maxrss * 1024)  # Linux counts KiB
+        done = subprocess.run([sys.executable, "-c", _WATCH, *command], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RunError(f"{case.words}: {done.stderr.strip().splitlines()[-1]}")
+    return Measured(estimate, int(done.stdout) * 1024)  # Linux counts KiB
 
 
 def main(argv: Sequence[str]) -> int:
