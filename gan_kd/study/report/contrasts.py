@@ -12,6 +12,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from gan_kd.report.spread import Interval
 
 CONFIDENCE, POWER = 0.95, 0.8
@@ -69,7 +71,8 @@ class Layout:
         def lacking(shift: float) -> float:
             return float(nct.sf(bound, self.df, shift) + nct.cdf(-bound, self.df, shift)) - POWER
 
-        return float(brentq(lacking, 0.0, 4 * bound)) * self.error
+        with np.errstate(divide="ignore"):  # SciPy divides by zero on its way to the right value, at df 3 for one
+            return float(brentq(lacking, 0.0, 4 * bound)) * self.error
 
 
 def lay_out(maps: Mapping[str, Mapping[int, float]]) -> Layout | None:

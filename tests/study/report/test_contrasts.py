@@ -75,11 +75,16 @@ def test_no_spread_at_all():
     assert (found.sd, found.p_value("a", "b"), found.p_value("a", "a"), found.detectable()) == (0, 0, 1, 0)
 
 
-def test_the_detectable_difference_is_found_in_four_of_five_draws():
+TWO_ARMS = {"a": {1: 1.0, 2: 3.0, 3: 2.0, 4: 2.5}, "b": {1: 2.0, 2: 3.0, 3: 1.0, 4: 4.0}}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("maps", [MAPS, TWO_ARMS], ids=["2 degrees of freedom", "3 degrees of freedom"])
+def test_the_detectable_difference_is_found_in_four_of_five_draws(maps):
     """Against simulation: normal errors of the layout's sd, its own test at 5%."""
     from scipy.stats import t
 
-    found, generator, draws = lay_out(MAPS), np.random.default_rng(3), 40_000
+    found, generator, draws = lay_out(maps), np.random.default_rng(3), 40_000
     differences = found.detectable() + found.error * generator.normal(size=draws)
     errors = found.error * np.sqrt(generator.chisquare(found.df, draws) / found.df)
     assert np.mean(np.abs(differences) / errors > t.ppf(0.975, found.df)) == pytest.approx(0.8, abs=0.01)
