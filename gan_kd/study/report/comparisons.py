@@ -37,7 +37,9 @@ def comparisons(maps: Maps, study: Study) -> list[page.Block]:
         page.Text(_remark(layout, study), "note"),
     ]
     if study.decisive:
-        blocks += [_decisive(layout, study), page.Text(_corrected(study), "note")]
+        blocks.append(_decisive(layout, study))
+        if len(study.decisive) > 1:
+            blocks.append(page.Text(_corrected(study), "note"))
     power = (
         f"With {len(layout.seeds)} seeds and this spread a true difference of {percent(layout.detectable())} points is "
         "found with 80% power (a comparison by itself, two-sided test at 5%)."
@@ -62,9 +64,9 @@ def decided(maps: Maps, study: Study) -> str:
     open_ = [f"{one} − {other}" for one, other in known if (one, other) not in sure]
     missing = [f"{one} − {other}" for one, other in study.contrasts if (one, other) not in known]
     number = len(study.decisive)
-    found = [
-        f"Of the decisive comparisons ({number}) decided at 5%, in brackets all at once: {'; '.join(parts) or 'none'}"
-    ]
+    what = f"Of the decisive comparisons ({number}) decided at 5%"
+    brackets = ", in brackets all at once" if number > 1 else ""
+    found = [f"{what}{brackets}: {'; '.join(parts) or 'none'}"]
     found += [f"undecided: {', '.join(open_)}"] if open_ else []
     found += [f"not measured yet: {', '.join(missing)}"] if missing else []
     return f"{'; '.join(found)}."
@@ -93,7 +95,10 @@ def _remark(layout: Layout, study: Study) -> str:
 
 
 def _decisive(layout: Layout, study: Study) -> page.Table:
+    """By itself and with the others; of a single one both are the same."""
     rows, number = [], len(study.contrasts)
+    head = ["decisive comparison", "95% by itself", f"95%, all {number} at once", "p", "p, Holm"]
+    shown = [1, 2, 3, 4] if number > 1 else [1, 3]
     for (one, other), adjusted in zip(study.contrasts, _adjusted(layout, study.contrasts)):
         row = [DASH] * 4
         if _has(layout, (one, other)):
@@ -103,9 +108,8 @@ def _decisive(layout: Layout, study: Study) -> page.Table:
                 f"{layout.p_value(one, other):.4f}",
                 f"{adjusted:.4f}",
             ]
-        rows.append((f"{one} − {other}", *row))
-    head = ("decisive comparison", "95% by itself", f"95%, all {number} at once", "p", "p, Holm")
-    return page.Table(head, rows, "lrrrr")
+        rows.append((f"{one} − {other}", *(row[k - 1] for k in shown)))
+    return page.Table((head[0], *(head[k] for k in shown)), rows, "l" + "r" * len(shown))
 
 
 def _corrected(study: Study) -> str:
