@@ -87,7 +87,7 @@ def _check_fewer(study: Study) -> None:
         for seed in seeds:
             if seed not in study.seeds:
                 raise UsageError(f"fewer_seeds.{arm}: {seed} is not among the study's seeds")
-    if study.fewer_seeds.get(study.baseline):
+    if study.baseline in study.fewer_seeds:
         raise UsageError(f"fewer_seeds.{study.baseline}: the baseline needs every seed, for all are compared with it")
 
 

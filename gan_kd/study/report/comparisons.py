@@ -95,10 +95,10 @@ def _remark(layout: Layout, study: Study) -> str:
 
 
 def _decisive(layout: Layout, study: Study) -> page.Table:
-    """By itself and with the others; of a single one both are the same."""
     rows, number = [], len(study.contrasts)
-    head = ["decisive comparison", "95% by itself", f"95%, all {number} at once", "p", "p, Holm"]
-    shown = [1, 2, 3, 4] if number > 1 else [1, 3]
+    # Of a single comparison every second column, for the others correct nothing.
+    shown = slice(None) if number > 1 else slice(None, None, 2)
+    head = ["95% by itself", f"95%, all {number} at once", "p", "p, Holm"][shown]
     for (one, other), adjusted in zip(study.contrasts, _adjusted(layout, study.contrasts)):
         row = [DASH] * 4
         if _has(layout, (one, other)):
@@ -108,8 +108,8 @@ def _decisive(layout: Layout, study: Study) -> page.Table:
                 f"{layout.p_value(one, other):.4f}",
                 f"{adjusted:.4f}",
             ]
-        rows.append((f"{one} − {other}", *(row[k - 1] for k in shown)))
-    return page.Table((head[0], *(head[k] for k in shown)), rows, "l" + "r" * len(shown))
+        rows.append((f"{one} − {other}", *row[shown]))
+    return page.Table(("decisive comparison", *head), rows, "l" + "r" * len(head))
 
 
 def _corrected(study: Study) -> str:

@@ -114,6 +114,7 @@ def test_the_page_compares_with_the_measure_of_the_study(here: Path) -> None:
     told = page(study)
     assert "| a | 40.00 |  |" in told and "| b | 42.00 | +2.00 [−10.71, +14.71] |" in told
     assert "**Of the decisive comparisons (1) decided at 5%: none; undecided: b − a.**" in told
+    assert "| decisive comparison | 95% by itself | p |" in told and "Holm" not in told
     assert "voc07 %,<br>last epoch | voc07 %,<br>best epoch | voc10 %,<br>last epoch" in told
     assert "| b | 1.00 ± 0.00 | 1.00 ± 0.00 | 42.00 ± 1.41 | 42.00 ± 1.41 | 20.00 ± 0.00 |" in told
 
